@@ -1,0 +1,51 @@
+"""Federated learning on Keras 3 and JAX."""
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+from ._version import __version__ as __version__
+
+os.environ.setdefault("KERAS_BACKEND", "jax")  # before anything imports keras
+
+if TYPE_CHECKING:
+    from . import aggregators as aggregators
+    from . import algorithms as algorithms
+    from . import data as data
+    from . import models as models
+    from . import text as text
+    from .experiment import LearningProcess as LearningProcess
+    from .experiment import ProcessState as ProcessState
+    from .experiment import TrainResult as TrainResult
+    from .experiment import evaluate as evaluate
+    from .experiment import train as train
+
+__all__ = [
+    "LearningProcess",
+    "ProcessState",
+    "TrainResult",
+    "aggregators",
+    "algorithms",
+    "data",
+    "evaluate",
+    "models",
+    "text",
+    "train",
+]
+
+_PACKAGES = {"aggregators", "algorithms", "data", "models", "text"}
+
+if not TYPE_CHECKING:  # a type checker would take any name for one that exists
+
+    def __getattr__(name):
+        # On first use: keras alone takes seconds, and not every use of the package needs it.
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in _PACKAGES:
+            return importlib.import_module(f"{__name__}.{name}")
+        globals()[name] = value = getattr(importlib.import_module(f"{__name__}.experiment"), name)
+        return value
+
+
+def __dir__():
+    return [*__all__, "__version__"]

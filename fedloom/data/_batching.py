@@ -1,0 +1,140 @@
+"""Examples to batches of one fixed shape, with padding that carries no weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, Literal
+
+import numpy as np
+
+from fedloom.core import Batch
+
+from ._federated import Examples, num_examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How a client's examples become batches.
+
+    Examples have the columns `x` and `y`, and `sample_weight` if they carry weights.
+    """
+
+    size: int  # rows of a batch
+    epochs: int = 1  # passes over the examples; every pass is cut into batches anew
+    max_batches: int | None = None  # at most so many, over all epochs
+    remainder: Literal["pad", "drop"] = "pad"  # a last, smaller batch: filled up with rows of weight 0, or left out
+    shuffle: bool = True  # a new order every epoch, decided by (seed, round, client)
+
+    def __post_init__(self):
+        for name in ("size", "epochs", "max_batches"):
+            value = getattr(self, name)
+            if not (value is None and name == "max_batches") and (not isinstance(value, Integral) or value < 1):
+                raise ValueError(f"Batching.{name} must be a whole number of at least 1, got {value!r}.")
+        if self.remainder not in ("pad", "drop"):
+            raise ValueError(f'Batching.remainder must be "pad" or "drop", got {self.remainder!r}.')
+
+    def batches(self, examples: Examples, *, client: str, seed: int = 0, round_number: int = 0) -> Iterator[Batch]:
+        """A client's batches in a round, as host arrays.
+
+        A client without examples has none; with `remainder="drop"`, neither has one with fewer examples than a batch.
+
+        Raises:
+            ValueError: The columns are not as expected; the message names the client.
+
+        Example:
+            >>> batching = Batching(size=2, shuffle=False)
+            >>> [b.x.tolist() for b in batching.batches({"x": np.arange(3), "y": np.arange(3)}, client="ada")]
+            [[0, 1], [2, 2]]
+            >>> [b.real.tolist() for b in batching.batches({"x": np.arange(3), "y": np.arange(3)}, client="ada")]
+            [[1.0, 1.0], [1.0, 0.0]]
+        """
+        columns = _columns(examples, client)
+        count = num_examples(columns, client=client)
+        done = 0
+        for epoch in range(self.epochs):
+            order = np.arange(count)
+            if self.shuffle:
+                order = np.random.default_rng([seed, round_number, epoch, *client.encode()]).permutation(count)
+            for start in range(0, count, self.size):
+                rows = order[start : start + self.size]
+                if len(rows) < self.size and self.remainder == "drop":
+                    break
+                if done == self.max_batches:
+                    return
+                yield _take(columns, rows, self.size)
+                done += 1
+
+
+def pooled_batches(clients: Iterable[tuple[str, Examples]], size: int) -> Iterator[Batch]:
+    """All clients' examples one after the other, in batches that run across clients; the last one is padded.
+
+    Raises:
+        ValueError: `size` is less than 1, or a client's columns are not as expected.
+    """
+    if size < 1:
+        raise ValueError(f"The batch size must be at least 1, got {size}.")
+    waiting: dict[str, np.ndarray] = {}
+    for client, examples in clients:
+        columns = _columns(examples, client)
+        if not num_examples(columns, client=client):
+            continue
+        if waiting and waiting.keys() != columns.keys():
+            raise ValueError(f"Client {client!r} has the columns {sorted(columns)}, those before it {sorted(waiting)}; they must be the same.")
+        waiting = {name: np.concatenate([waiting[name], columns[name]]) if waiting else columns[name] for name in columns}
+        count = len(waiting["y"])
+        for start in range(0, count - size + 1, size):
+            yield _take(waiting, np.arange(start, start + size), size)
+        waiting = {name: column[count - count % size :] for name, column in waiting.items()}
+    if waiting and len(waiting["y"]):
+        yield _take(waiting, np.arange(len(waiting["y"])), size)
+
+
+def as_batch(raw: Any) -> Batch:
+    """A batch as users give it: (x, y), (x, y, sample_weight), a dict of these, or a `Batch`; anything numpy can read.
+
+    Raises:
+        TypeError: It is none of these.
+        ValueError: x, y and sample_weight differ in their number of rows.
+    """
+    if isinstance(raw, Batch):
+        return raw
+    if isinstance(raw, Mapping) and {"x", "y"} <= raw.keys() <= {"x", "y", "sample_weight"}:
+        x, y, weight = raw["x"], raw["y"], raw.get("sample_weight")
+    elif isinstance(raw, tuple | list) and len(raw) in (2, 3):
+        x, y, weight = (*raw, None)[:3]
+    else:
+        raise TypeError(
+            "A batch must be (x, y), (x, y, sample_weight) or a dict with these names, got "
+            f"{sorted(raw) if isinstance(raw, Mapping) else type(raw).__name__}."
+        )
+    x, y = _arrays(x), _arrays(y)
+    rows = len(next(iter(y.values())) if isinstance(y, dict) else y)
+    weight = np.ones(rows, np.float32) if weight is None else np.asarray(weight, np.float32)
+    lengths = {len(leaf) for part in (x, y, weight) for leaf in (part.values() if isinstance(part, dict) else [part])}
+    if lengths != {rows}:
+        raise ValueError(f"x, y and sample_weight of a batch must have equally many rows, got {sorted(lengths)}.")
+    return Batch(x, y, weight, np.ones(rows, np.float32))
+
+
+def _arrays(part: Any) -> Any:
+    return {name: np.asarray(value) for name, value in part.items()} if isinstance(part, Mapping) else np.asarray(part)
+
+
+def _columns(examples: Examples, client: str) -> dict[str, np.ndarray]:
+    names = set(examples)
+    if not {"x", "y"} <= names <= {"x", "y", "sample_weight"}:
+        raise ValueError(
+            f"Client {client!r} must have the columns x and y, and sample_weight if there are weights, got {sorted(names)}. "
+            "Make them with `dataset.map(fn)`, for text with fl.text.CharWindows."
+        )
+    return {name: np.asarray(column) for name, column in examples.items()}
+
+
+def _take(columns: Mapping[str, np.ndarray], rows: np.ndarray, size: int) -> Batch:
+    # Padding repeats real rows, so that it is valid input for any model; `real` takes its weight away.
+    padded = np.resize(rows, size)
+    weight = columns["sample_weight"][padded] if "sample_weight" in columns else np.ones(size)
+    real = (np.arange(size) < len(rows)).astype(np.float32)
+    return Batch(columns["x"][padded], columns["y"][padded], weight.astype(np.float32), real)

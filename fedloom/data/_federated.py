@@ -1,0 +1,124 @@
+"""FederatedDataset: a mapping from client id to that client's examples, read only when asked for.
+
+Free to change: how examples are held. With care: the meaning of `sizes` and the order of `client_ids`, on which sampling depends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+Examples = Mapping[str, np.ndarray]
+"""One client's examples as columns: name -> array, all of the same length."""
+
+
+class FederatedDataset(Mapping[str, Examples]):
+    """Examples by client, lazily read: nothing is touched until a client is looked up.
+
+    Args:
+        sizes: Client id -> number of examples, in the order that `client_ids` keeps.
+        read: Returns the columns of one client; called at every look-up, so it must be free of side effects.
+        name: What error messages call this data set.
+
+    Example:
+        >>> data = FederatedDataset.from_dict({"ada": {"x": [1.0, 2.0]}, "bob": {"x": [3.0]}})
+        >>> data.sizes["ada"], data["bob"]["x"]
+        (2, array([3.]))
+    """
+
+    def __init__(self, sizes: Mapping[str, int], read: Callable[[str], Examples], *, name: str = "dataset"):
+        self._sizes = MappingProxyType(dict(sizes))
+        self._read = read
+        self.name = name
+
+    @classmethod
+    def from_dict(cls, clients: Mapping[str, Mapping[str, object]], *, name: str = "dataset") -> FederatedDataset:
+        """A data set held in memory.
+
+        Args:
+            clients: Client id -> columns; whatever `numpy.asarray` accepts, all columns of a client equally long.
+            name: What error messages call this data set.
+
+        Raises:
+            ValueError: A client's columns differ in length, or there is none.
+        """
+        columns = {
+            client: {key: np.asarray(value) for key, value in examples.items()} for client, examples in clients.items()
+        }
+        sizes = {client: num_examples(examples, client=client) for client, examples in columns.items()}
+        return cls(sizes, columns.__getitem__, name=name)
+
+    @property
+    def client_ids(self) -> tuple[str, ...]:
+        """Every client, in a fixed order."""
+        return tuple(self._sizes)
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Client id -> number of source examples, known without reading any; `map` leaves it as it is."""
+        return self._sizes
+
+    def __getitem__(self, client_id: str) -> Examples:
+        if client_id not in self._sizes:
+            raise KeyError(
+                f"{self.name} has no client {client_id!r}. It has {len(self)} clients"
+                f"{_nearest(client_id, self._sizes)}; `client_ids` lists them all."
+            )
+        return self._read(client_id)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __contains__(self, client_id: object) -> bool:
+        return client_id in self._sizes
+
+    def __repr__(self) -> str:
+        return f"<FederatedDataset {self.name}: {len(self)} clients, {sum(self._sizes.values())} examples>"
+
+    def map(self, fn: Callable[[Examples], Examples]) -> FederatedDataset:
+        """`fn` on each client's columns as a whole, when that client is read; `sizes` stay those of the source."""
+        read = self._read
+        return FederatedDataset(self._sizes, lambda client_id: fn(read(client_id)), name=self.name)
+
+    def subset(self, client_ids: Iterable[str]) -> FederatedDataset:
+        """These clients only, in the order given.
+
+        Raises:
+            KeyError: A client is not in this data set; the message names it.
+        """
+        wanted = list(client_ids)
+        for client_id in wanted:
+            if client_id not in self._sizes:
+                self[client_id]  # raises, with the message that a look-up gives
+        return FederatedDataset({c: self._sizes[c] for c in wanted}, self._read, name=self.name)
+
+    def filter_sizes(self, *, at_least: int) -> FederatedDataset:
+        """The clients with at least so many source examples."""
+        return self.subset(c for c, size in self._sizes.items() if size >= at_least)
+
+
+def num_examples(examples: Examples, *, client: str) -> int:
+    """The common length of a client's columns.
+
+    Raises:
+        ValueError: There is no column, or their lengths differ.
+    """
+    lengths = {key: len(value) for key, value in examples.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(
+            f"The columns of client {client!r} must be equally long, got {lengths or 'no columns'}. "
+            "Give every column one entry per example."
+        )
+    return next(iter(lengths.values()))
+
+
+def _nearest(client_id: object, known: Iterable[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(str(client_id), list(known), n=3)
+    return f", such as {', '.join(map(repr, near))}" if near else ""

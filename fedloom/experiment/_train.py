@@ -1,0 +1,128 @@
+"""train: rounds with fresh cohorts, evaluation on the way, and a folder that keeps what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fedloom.core import ModelWeights
+from fedloom.data import CohortSampler, FederatedDataset, uniform, uniform_tff
+from fedloom.report import Row, RunFolder, TrainingProgress, plot_curve
+
+from ._process import LearningProcess, ProcessState
+
+
+@dataclass
+class TrainResult:
+    """What a training run came to."""
+
+    process: LearningProcess
+    state: ProcessState  # after the last round
+    history: list[Row] = field(repr=False)  # a dict per round, as in metrics.csv; round 0 is the start
+    run_dir: Path | None
+
+    @property
+    def weights(self) -> ModelWeights:
+        """The model's weights after the last round."""
+        return self.process.get_weights(self.state)
+
+    def assign_to(self, keras_model: Any) -> None:
+        """Puts the trained weights into a Keras model of the same architecture."""
+        self.process.assign_weights(self.state, keras_model)
+
+
+def train(
+    process: LearningProcess,
+    dataset: FederatedDataset,
+    *,
+    cohort_size: int,
+    rounds: int,
+    initial: Any = None,
+    sampling: Literal["uniform", "tff"] | CohortSampler = "uniform",
+    evaluate: Any = None,
+    evaluate_every: int = 5,
+    run_dir: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    on_round_end: Callable[[ProcessState, Row], None] | None = None,
+) -> TrainResult:
+    """Trains for some rounds, each with a cohort of its own.
+
+    Args:
+        process: Holds the algorithm, and the batching that prepares clients' examples.
+        dataset: The clients to draw from, with the columns that the batching needs.
+        cohort_size: Clients per round, in [1, number of clients].
+        rounds: How many, at least 1.
+        initial: A Keras model, arrays in its order, or `ModelWeights` to start from; None starts from fresh weights.
+        sampling: "uniform" without replacement, "tff" for the cohorts that TFF 0.87 draws with this seed, or a function from the round's
+            number to client ids. The seed is the process'.
+        evaluate: Held-out clients, evaluated before round 1, every `evaluate_every` rounds and at the end.
+        evaluate_every: Rounds from one evaluation to the next, at least 1.
+        run_dir: A new folder for `config.json`, `metrics.csv`, `curve.png` and the model (a Keras model as `model.keras`); None writes nothing.
+        config: Further settings to keep in `config.json`.
+        progress: Whether to show how it goes, on standard error.
+        on_round_end: Called with the state and the round's row after every round.
+
+    Returns:
+        The last state with its history; `result.assign_to(keras_model)` hands the weights back.
+
+    Raises:
+        ValueError: An argument is out of range, or `run_dir` is not empty.
+        ClientFailure: A client's data could not be read, or does not fit the model.
+    """
+    for name, value in (("rounds", rounds), ("evaluate_every", evaluate_every)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    sample = _sampler(sampling, dataset, cohort_size, process.seed)
+    state = process.initialize(initial)
+    folder = RunFolder(run_dir) if run_dir is not None else None
+    if folder:
+        settings = {"rounds": rounds, "cohort_size": cohort_size, "seed": process.seed, "batching": process.batching}
+        folder.write_config({**settings, **(config or {})})
+    history: list[Row] = []
+
+    def record(row: Row, held_out: bool) -> None:
+        if held_out and evaluate is not None:
+            row |= {f"eval_{name}": value for name, value in process.evaluate(state, evaluate).items()}
+        history.append(row)
+        if folder:
+            folder.write_metrics(history)
+            if held_out:
+                process.model.save(process.get_weights(state), folder.path)
+                plot_curve(history, folder.path / "curve.png", title=f"{cohort_size} of {len(dataset)} clients per round")
+        if shown:
+            shown.row(row)
+
+    with TrainingProgress(rounds) if progress else contextlib.nullcontext() as shown:
+        record({"round": 0}, held_out=evaluate is not None)
+        for r in range(1, rounds + 1):
+            start = time.perf_counter()
+            state, metrics = process.next(state, dataset.subset(sample(r - 1)))
+            row = {"round": r, **metrics, "seconds": time.perf_counter() - start}
+            record(row, held_out=r % evaluate_every == 0 or r == rounds)
+            if shown and (trouble := _trouble(row)):
+                shown.warn(trouble)
+            if on_round_end:
+                on_round_end(state, row)
+    return TrainResult(process, state, history, folder.path if folder else None)
+
+
+def _sampler(sampling: Any, dataset: FederatedDataset, size: int, seed: int) -> CohortSampler:
+    if callable(sampling):
+        return sampling
+    known = {"uniform": uniform, "tff": uniform_tff}
+    if sampling not in known:
+        raise ValueError(f"sampling must be one of {sorted(known)} or a function from round number to client ids, got {sampling!r}.")
+    return known[sampling](dataset.client_ids, size, seed=seed)
+
+
+def _trouble(row: Row) -> str:
+    if not row["accepted"]:
+        return f"Round {row['round']} changed nothing: no client had data to learn from, or the mean update was not finite."
+    if row["num_nonfinite_clients"]:
+        return f"Round {row['round']}: {row['num_nonfinite_clients']:.0f} clients left out, their updates were NaN or infinite."
+    return ""

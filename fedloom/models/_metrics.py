@@ -1,0 +1,96 @@
+"""Keras metrics as sums that clients add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from fedloom.core import MetricSums
+
+_RESERVED = {"loss", "num_examples", "num_batches", "num_tokens"}
+
+
+class AdditiveMetrics:
+    """Several Keras metrics over one output."""
+
+    def __init__(self, metrics: Sequence[keras.metrics.Metric]):
+        self.metrics = {metric.name: metric for metric in metrics}
+
+    def init(self) -> MetricSums:
+        """Zeros for every variable."""
+        return {name: [jnp.zeros(v.shape, v.dtype) for v in m.variables] for name, m in self.metrics.items()}
+
+    def sums(self, y, prediction, weight) -> MetricSums:
+        """The variables after this batch alone."""
+        zeros = self.init()
+        return {
+            name: list(metric.stateless_update_state(zeros[name], y, prediction, sample_weight=weight))
+            for name, metric in self.metrics.items()
+        }
+
+    def finish(self, sums: MetricSums) -> dict[str, Any]:
+        """The metrics' values."""
+        return {name: _plain(metric.stateless_result(sums[name])) for name, metric in self.metrics.items()}
+
+
+def additive_metrics(metrics: Sequence[keras.metrics.Metric | str], model: keras.Model, loss: Any) -> AdditiveMetrics:
+    """Fresh copies of these metrics.
+
+    Raises:
+        ValueError: Two have the same name, one has a name that fedloom uses itself, one does not start from zero, or has no variables yet.
+        TypeError: One is not a Keras metric.
+    """
+    copies = [_copy(metric, model, loss) for metric in metrics]
+    names = [metric.name for metric in copies]
+    for name in names:
+        if name in _RESERVED or names.count(name) > 1:
+            raise ValueError(f"Every metric needs a name of its own, and none of {sorted(_RESERVED)}, got {names}. Pass `name=`.")
+    for metric in copies:
+        if not metric.variables:
+            raise ValueError(f"Metric {metric.name!r} has no variables before its first update, so it cannot be summed. Leave it out.")
+        if any(np.any(np.asarray(v.value)) for v in metric.variables):
+            raise ValueError(f"Metric {metric.name!r} does not start from zero, so its variables are no sums that clients could add up.")
+    return AdditiveMetrics(copies)
+
+
+def compiled_metrics(model: keras.Model) -> list:
+    """The metrics that a model was compiled with, as they were given."""
+    if not model.compiled:
+        return []
+    config = model.get_compile_config()
+    given = [*(config.get("metrics") or []), *(config.get("weighted_metrics") or [])]
+    return [metric if isinstance(metric, str) else keras.saving.deserialize_keras_object(metric) for metric in given]
+
+
+def _copy(metric: Any, model: keras.Model, loss: Any) -> keras.metrics.Metric:
+    if metric in ("accuracy", "acc"):
+        return _accuracy(keras.losses.get(loss if loss is not None else model.loss), name=metric)
+    if isinstance(metric, str):
+        metric = keras.metrics.get(metric)
+    if not isinstance(metric, keras.metrics.Metric):
+        raise TypeError(f"metrics must be Keras metrics or their names, got {metric!r} of type {type(metric).__name__}.")
+    return type(metric).from_config(metric.get_config())
+
+
+def _accuracy(loss: Any, name: str) -> keras.metrics.Metric:
+    kinds = {
+        "SparseCategoricalCrossentropy": keras.metrics.SparseCategoricalAccuracy,
+        "CategoricalCrossentropy": keras.metrics.CategoricalAccuracy,
+        "BinaryCrossentropy": keras.metrics.BinaryAccuracy,
+    }
+    given = getattr(loss, "__name__", type(loss).__name__)  # a loss given by its name is a function
+    kind = next((metric for loss_name, metric in kinds.items() if loss_name.lower() == given.replace("_", "").lower()), None)
+    if kind is None:
+        raise ValueError(f'The metric "accuracy" needs one of the losses {sorted(kinds)}, got {given}. Name the metric you mean.')
+    return kind(name=name)
+
+
+def _plain(value) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    array = np.asarray(value)
+    return float(array) if array.ndim == 0 else array.tolist()

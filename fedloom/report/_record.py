@@ -1,0 +1,70 @@
+"""The run folder: what a run writes down, each file whole at any moment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+"""A round: `round`, its training metrics by name, `eval_...` metrics if it was evaluated, `seconds`."""
+
+
+class RunFolder:
+    """A folder with `config.json`, `metrics.csv` and whatever else a run leaves.
+
+    Args:
+        path: Is made if missing.
+
+    Raises:
+        ValueError: It is a file, or holds a run already.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ValueError(f"run_dir must be a new or empty folder, got {str(path)!r}, which holds something. Choose another, or remove it.")
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """The settings of the run, as JSON."""
+        self.write_text("config.json", json.dumps(config, indent=1, default=str) + "\n")
+
+    def write_metrics(self, rows: Sequence[Row]) -> None:
+        """All rounds so far; a metric that a round does not have stays empty."""
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        out = io.StringIO()
+        writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write_text("metrics.csv", out.getvalue())
+
+    def write_text(self, name: str, text: str) -> None:
+        """A text file."""
+        write_atomically(self.path / name, text)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that readers, and a crash, meet either the old content or the new."""
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def next_run_dir(parent: str | Path, name: str) -> Path:
+    """The first of parent/name-001, name-002, ... that does not exist."""
+    number = 1
+    while (path := Path(parent) / f"{name}-{number:03d}").exists():
+        number += 1
+    return path

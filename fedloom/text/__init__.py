@@ -1,0 +1,13 @@
+"""Characters: vocabulary, windows, generation, pre-training."""
+
+from ._generate import check_output as check_output
+from ._generate import generate as generate
+from ._pretrain import Epoch as Epoch
+from ._pretrain import PretrainConfig as PretrainConfig
+from ._pretrain import pretrain as pretrain
+from ._vocabulary import TUTORIAL_VOCAB as TUTORIAL_VOCAB
+from ._vocabulary import decode as decode
+from ._vocabulary import encode as encode
+from ._windows import CharWindows as CharWindows
+
+__all__ = ["TUTORIAL_VOCAB", "CharWindows", "Epoch", "PretrainConfig", "check_output", "decode", "encode", "generate", "pretrain"]

@@ -1,0 +1,85 @@
+"""Text from a recurrent character model, one character after another, its state carried along."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import keras
+
+from fedloom.models import StatelessCall, rebuild
+
+from ._vocabulary import TUTORIAL_VOCAB, decode, encode, unknown_characters
+
+
+def generate(
+    keras_model: keras.Model,
+    prompt: str,
+    *,
+    length: int = 200,
+    temperature: float = 1.0,
+    seed: int = 0,
+    vocabulary: tuple[str, ...] = TUTORIAL_VOCAB,
+) -> str:
+    """Continues a prompt.
+
+    Args:
+        keras_model: Ids (batch, time) to logits (batch, time, len(vocabulary)), with recurrent layers; of any batch size, stateful or not.
+            It is not changed.
+        prompt: At least one character, all in the vocabulary.
+        length: Characters to add.
+        temperature: Divides the logits; below 1 likelier text, above 1 wilder; 0 always takes the likeliest character.
+        seed: Decides every draw.
+        vocabulary: The characters, by id.
+
+    Returns:
+        The prompt and `length` characters more.
+
+    Raises:
+        ValueError: The prompt is empty or has other characters, a number is out of range, or the model does not fit the vocabulary.
+    """
+    _check(keras_model, prompt, length, temperature, vocabulary)
+    call = StatelessCall(rebuild(keras_model, 1, stateful=True, fused=True))
+    if not call.rnn_states:
+        raise ValueError(f"Model {keras_model.name!r} has no recurrent layer whose state could carry the text so far.")
+    trainable, frozen = ([w.value for w in kind] for kind in (keras_model.trainable_weights, keras_model.non_trainable_weights))
+
+    @jax.jit
+    def run(trainable, frozen, prompt_ids, key):
+        def logits_after(state, ids):
+            output, _, _, state = call(trainable, frozen, state, ids, key, training=False)
+            return state, output[0, -1]
+
+        def step(carry, step_key):
+            state, logits = carry
+            drawn = jnp.argmax(logits) if temperature == 0 else jax.random.categorical(step_key, logits / temperature)
+            return logits_after(state, drawn.reshape(1, 1)), drawn
+
+        start = logits_after(call.zero_state(), prompt_ids[None])
+        return jax.lax.scan(step, start, jax.random.split(key, length))[1]
+
+    ids = run(trainable, frozen, jnp.asarray(encode(prompt, vocabulary)), jax.random.key(seed))
+    return prompt + decode(jax.device_get(ids), vocabulary)
+
+
+def check_output(keras_model: keras.Model, vocabulary: tuple[str, ...] = TUTORIAL_VOCAB) -> None:
+    """Raises ValueError if the model's output is not one logit per character of the vocabulary."""
+    shape = keras_model.outputs[0].shape if getattr(keras_model, "outputs", None) else ()
+    if len(shape) != 3 or shape[-1] != len(vocabulary):
+        raise ValueError(
+            f"Model {keras_model.name!r} must give logits of shape (batch, time, {len(vocabulary)}) for a vocabulary of {len(vocabulary)} "
+            f"characters, got {tuple(shape)}. Use the vocabulary it was trained with."
+        )
+
+
+def _check(keras_model, prompt, length, temperature, vocabulary) -> None:
+    if not isinstance(keras_model, keras.Model):
+        raise TypeError(f"keras_model must be a keras.Model, got {type(keras_model).__name__}.")
+    check_output(keras_model, vocabulary)
+    if not prompt:
+        raise ValueError("prompt must have at least one character, got an empty text.")
+    if unknown := unknown_characters(prompt, vocabulary):
+        raise ValueError(f"prompt has characters outside the vocabulary: {', '.join(map(repr, unknown))}. Replace or leave them out.")
+    if length < 0:
+        raise ValueError(f"length must be at least 0, got {length}.")
+    if not temperature >= 0 or temperature == float("inf"):
+        raise ValueError(f"temperature must be a number >= 0, got {temperature}.")

@@ -1,0 +1,110 @@
+"""FederatedDataset reads nothing before it is asked, and says what is wrong with a client by name."""
+
+import re
+
+import numpy as np
+import pytest
+
+from fedloom.data import FederatedDataset
+
+
+class Reader:
+    """Reads clients "c0", "c1", ..., and keeps the order in which it was asked."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, client):
+        self.calls.append(client)
+        return {"x": np.full(2, int(client[1:]))}
+
+
+@pytest.fixture
+def reader():
+    return Reader()
+
+
+@pytest.fixture
+def dataset(reader):
+    return FederatedDataset({f"c{i}": 10 * i for i in (3, 1, 2)}, reader, name="numbers")
+
+
+def test_sizes_ids_and_everything_but_a_look_up_read_nothing(dataset, reader):
+    mapped = dataset.map(lambda examples: {"x": examples["x"] + 1})
+    chosen = mapped.subset(["c2", "c3"])
+    large = chosen.filter_sizes(at_least=25)
+    assert dict(dataset.sizes) == {"c3": 30, "c1": 10, "c2": 20}
+    assert dict(large.sizes) == {"c3": 30}
+    assert len(chosen) == 2 and list(mapped) == ["c3", "c1", "c2"] and "c1" in mapped and "c1" not in chosen
+    assert repr(dataset) == "<FederatedDataset numbers: 3 clients, 60 examples>"
+    assert reader.calls == []
+
+
+def test_map_runs_per_client_and_per_look_up(dataset, reader):
+    """A map sees one client's columns as a whole, later maps see what earlier ones made, and nothing is kept."""
+    seen = []
+
+    def double(examples):
+        seen.append(examples["x"].tolist())
+        return {"x": 2 * examples["x"], "y": examples["x"]}
+
+    mapped = dataset.map(double).map(lambda examples: {"z": examples["x"] + examples["y"]})
+    assert seen == reader.calls == []
+    np.testing.assert_array_equal(mapped["c2"]["z"], [6, 6])
+    assert (seen, reader.calls) == ([[2, 2]], ["c2"])
+    mapped["c2"]
+    assert reader.calls == ["c2", "c2"]
+    assert mapped.sizes == dataset.sizes, "sizes stay those of the source"
+    assert dataset["c2"].keys() == {"x"}, "the source is as it was"
+
+
+def test_client_ids_keep_the_order_given(dataset):
+    assert dataset.client_ids == tuple(dataset) == tuple(dataset.sizes) == ("c3", "c1", "c2")
+
+
+def test_subset_keeps_the_order_asked_for(dataset, reader):
+    chosen = dataset.subset(iter(["c2", "c3"]))
+    assert chosen.client_ids == ("c2", "c3")
+    assert dict(chosen.sizes) == {"c2": 20, "c3": 30}
+    assert chosen["c3"]["x"].tolist() == [3, 3]
+    with pytest.raises(KeyError, match="c1"):
+        chosen["c1"]
+
+
+def test_filter_sizes_includes_its_limit(dataset):
+    assert dataset.filter_sizes(at_least=20).client_ids == ("c3", "c2")
+    assert dataset.filter_sizes(at_least=31).client_ids == ()
+
+
+@pytest.mark.parametrize("look_up", [lambda data: data["KNIG"], lambda data: data.subset(["KING", "KNIG"])], ids=["item", "subset"])
+def test_an_unknown_client_is_an_error_that_suggests_near_ones(look_up):
+    dataset = FederatedDataset.from_dict({name: {"x": [0]} for name in ("KING", "QUEEN", "KINGS")}, name="plays")
+    with pytest.raises(KeyError) as caught:
+        look_up(dataset)
+    message = str(caught.value)
+    assert "plays has no client 'KNIG'" in message and "3 clients" in message
+    assert re.search("such as .*'KING'", message) and "QUEEN" not in message
+
+
+def test_an_unknown_client_that_resembles_none_is_an_error_without_suggestions():
+    with pytest.raises(KeyError) as caught:
+        FederatedDataset.from_dict({"KING": {"x": [0]}})["zzz"]
+    assert "such as" not in str(caught.value)
+
+
+def test_from_dict_makes_arrays_and_counts_examples():
+    dataset = FederatedDataset.from_dict({"ada": {"x": [[1.0, 2.0]] * 3, "y": range(3)}, "bob": {"x": [], "y": []}})
+    assert dict(dataset.sizes) == {"ada": 3, "bob": 0}
+    assert dataset["ada"]["x"].shape == (3, 2)
+    np.testing.assert_array_equal(dataset["ada"]["y"], [0, 1, 2])
+
+
+@pytest.mark.parametrize(("columns", "got"), [({"x": [1, 2], "y": [1]}, "'x': 2, 'y': 1"), ({}, "no columns")])
+def test_unequal_columns_are_an_error_that_names_the_client(columns, got):
+    with pytest.raises(ValueError, match=f"'bob' must be equally long, got .*{got}"):
+        FederatedDataset.from_dict({"ada": {"x": [1]}, "bob": columns})
+
+
+def test_sizes_cannot_be_changed(dataset):
+    with pytest.raises(TypeError):
+        dataset.sizes["c1"] = 5

@@ -1,0 +1,143 @@
+import csv
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from golden_cases import keras
+
+import fedloom as fl
+
+ROWS = {"ada": 5, "bob": 9, "cy": 1, "dee": 7}
+
+
+def dataset():
+    rng = np.random.default_rng(0)
+    clients = {name: {"x": rng.normal(size=(n, 3)).astype(np.float32), "y": rng.integers(2, size=n)} for name, n in ROWS.items()}
+    return fl.data.FederatedDataset.from_dict(clients)
+
+
+def classifier():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="classifier")
+
+
+def make_process(keras_model, rate=0.1, **arguments):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model = fl.models.from_keras(keras_model, loss, [keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
+    return fl.LearningProcess(fl.algorithms.fedavg(model, optax.sgd(rate)), batching=fl.data.Batching(size=4), **arguments)
+
+
+def test_a_run_leaves_its_settings_metrics_curve_and_model(tmp_path):
+    keras_model = classifier()
+    start = [np.array(w) for w in keras_model.get_weights()]
+    result = fl.train(
+        make_process(keras_model),
+        dataset(),
+        cohort_size=2,
+        rounds=5,
+        initial=keras_model,
+        evaluate=dataset(),
+        evaluate_every=2,
+        run_dir=tmp_path / "run",
+        progress=False,
+    )
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.json", "curve.png", "metrics.csv", "model.keras"]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["cohort_size"] == 2
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["round"]) for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert [row["round"] for row in rows if row["eval_loss"]] == ["0", "2", "4", "5"]
+    for w, kept in zip(keras_model.get_weights(), start, strict=True):
+        np.testing.assert_array_equal(w, kept, err_msg="training must not touch the user's model")
+    result.assign_to(keras_model)
+    saved = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    for a, b, before in zip(keras_model.get_weights(), saved.get_weights(), start, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.any(a != before)
+
+
+def test_plain_keras_evaluates_to_the_same_numbers():
+    keras_model = classifier()
+    held_out = dataset()
+    result = fl.train(make_process(keras_model), held_out, cohort_size=3, rounds=2, initial=keras_model, evaluate=held_out, progress=False)
+    result.assign_to(keras_model)
+    keras_model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    x, y = (np.concatenate([held_out[client][name] for client in held_out]) for name in "xy")
+    loss, accuracy = keras_model.evaluate(x, y, batch_size=len(x), verbose=0)
+    assert result.history[-1]["eval_loss"] == pytest.approx(loss, rel=1e-6)
+    assert result.history[-1]["eval_accuracy"] == pytest.approx(accuracy, rel=1e-6)
+
+
+def test_the_same_seed_gives_the_same_bits_and_every_round_a_cohort_of_its_own():
+    cohorts = []
+
+    def spy(client_ids, size):
+        sample = fl.data.uniform(client_ids, size, seed=5)
+        return lambda r: cohorts.append(sample(r)) or sample(r)
+
+    results = []
+    for _ in range(2):
+        keras_model = classifier()
+        data = dataset()
+        results.append(
+            fl.train(
+                make_process(keras_model, seed=5),
+                data,
+                cohort_size=2,
+                rounds=4,
+                initial=keras_model,
+                sampling=spy(data.client_ids, 2),
+                progress=False,
+            )
+        )
+    assert cohorts[:4] == cohorts[4:]
+    assert len({tuple(sorted(cohort)) for cohort in cohorts}) > 1
+    for a, b in zip(results[0].weights.trainable, results[1].weights.trainable, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cohort_size": 5}, r"cohort_size must be in \[1, 4\].*got 5"),
+        ({"cohort_size": 0}, r"cohort_size must be in \[1, 4\]"),
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"evaluate_every": 0}, "evaluate_every must be at least 1"),
+        ({"sampling": "random"}, "sampling must be one of"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, arguments, message):
+    arguments = {"cohort_size": 2, "rounds": 1, **arguments}
+    with pytest.raises(ValueError, match=message):
+        fl.train(make_process(classifier()), dataset(), run_dir=tmp_path / "run", progress=False, **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="new or empty folder"):
+        fl.train(make_process(classifier()), dataset(), cohort_size=2, rounds=1, run_dir=tmp_path, progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_client_with_nan_is_left_out_and_said_so(capsys):
+    poisoned = {name: dict(dataset()[name]) for name in ROWS}
+    poisoned["bob"]["x"] = np.full((9, 3), np.nan, np.float32)
+    data = fl.data.FederatedDataset.from_dict(poisoned)
+    result = fl.train(make_process(classifier()), data, cohort_size=4, rounds=1)
+    assert result.history[-1]["num_nonfinite_clients"] == 1
+    assert result.history[-1]["num_examples"] == sum(ROWS.values()) - ROWS["bob"]
+    assert all(np.isfinite(w).all() for w in result.weights.trainable)
+    assert "1 clients left out" in capsys.readouterr().err
+
+
+def test_a_round_without_anything_to_learn_from_changes_nothing(capsys):
+    """Under `remainder="drop"` no client here fills a batch of 10."""
+    model = fl.models.from_functions(lambda key: jnp.ones(3), lambda w, x: x @ w, lambda y, p: (y - p) ** 2)
+    process = fl.LearningProcess(fl.algorithms.fedavg(model, optax.sgd(0.1)), batching=fl.data.Batching(size=10, remainder="drop"))
+    result = fl.train(process, dataset(), cohort_size=4, rounds=1)
+    assert result.history[-1]["accepted"] == 0
+    np.testing.assert_array_equal(result.weights.trainable, np.ones(3))
+    assert "changed nothing" in capsys.readouterr().err

@@ -1,0 +1,91 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fedloom as fl
+from fedloom.text import TUTORIAL_VOCAB, CharWindows, decode, encode
+
+SHARED = Path(os.environ.get("FEDLOOM_SHARED", Path(__file__).parents[3] / "shared"))
+
+
+def test_the_vocabulary_is_the_tutorials():
+    """86 characters; a handful of ids as TFF's tutorial numbers them."""
+    assert len(TUTORIAL_VOCAB) == len(set(TUTORIAL_VOCAB)) == 86
+    assert {c: TUTORIAL_VOCAB.index(c) for c in "d@ \na5\r"} == {"d": 0, "@": 6, " ": 13, "\n": 62, "a": 63, "5": 83, "\r": 85}
+
+
+@given(st.text(alphabet=TUTORIAL_VOCAB))
+def test_decode_is_the_inverse_of_encode(text):
+    assert decode(encode(text)) == text
+
+
+@given(st.text())
+def test_characters_outside_the_vocabulary_get_id_0(text):
+    expected = [TUTORIAL_VOCAB.index(c) if c in TUTORIAL_VOCAB else 0 for c in text]
+    np.testing.assert_array_equal(encode(text), np.array(expected, np.int32))
+
+
+@given(st.lists(st.text(alphabet="abc \n", max_size=30), max_size=6), st.integers(1, 9))
+def test_padded_windows_hold_every_character_once(snippets, length):
+    """Joined again, the pieces give the text; each piece of n characters has n - 1 targets."""
+    text = "".join(snippets)
+    columns = CharWindows(length)({"snippets": snippets})
+    pieces = np.concatenate([columns["x"], columns["y"][:, -1:]], axis=1)
+    assert decode(pieces.ravel()[: len(text)]) == text
+    assert len(pieces) == -(-len(text) // (length + 1))
+    assert columns["sample_weight"].sum() == sum(max(0, min(length + 1, len(text) - i * (length + 1)) - 1) for i in range(len(pieces)))
+    np.testing.assert_array_equal(columns["x"][:, 1:], columns["y"][:, :-1])
+
+
+@given(st.text(alphabet="abc", max_size=60), st.integers(1, 9))
+def test_dropping_keeps_the_whole_windows_only(text, length):
+    dropped, padded = (CharWindows(length, remainder=r)({"snippets": [text]}) for r in ("drop", "pad"))
+    whole = len(text) // (length + 1)
+    assert dropped.keys() == {"x", "y"}
+    for name in "xy":
+        np.testing.assert_array_equal(dropped[name], padded[name][:whole])
+
+
+def test_the_counts_of_the_real_training_split():
+    """TFF's own files: with `drop` what the tutorial's preparation leaves of them, with `pad` everything."""
+    folder = SHARED / "data" / "shakespeare_tff"
+    if not folder.exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"{folder} is missing; set FEDLOOM_SHARED")
+        pytest.skip(f"{folder} is not here")
+    train, _ = fl.data.shakespeare("tff", path=folder)
+    dropped = [len(train.map(CharWindows(100, remainder="drop"))[client]["x"]) for client in train]
+    assert sum(dropped) == 23_010
+    assert sum(n // 8 for n in dropped) == 2_629
+    assert sum(n >= 8 for n in dropped) == 380
+    padded = [train.map(CharWindows(100))[client]["sample_weight"] for client in train]
+    assert sum(len(weight) for weight in padded) == 23_720
+    assert sum(int(weight.sum()) for weight in padded) == 2_335_595
+
+
+def test_bytes_are_read_as_utf_8():
+    assert CharWindows(2)({"snippets": [b"abc"]})["x"].tolist() == [encode("ab").tolist()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"length": 0}, "length must be at least 1, got 0"),
+        ({"remainder": "keep"}, "remainder must be"),
+        ({"vocabulary": ("a", "a")}, "each once"),
+    ],
+)
+def test_bad_settings_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CharWindows(**arguments)
+
+
+def test_a_missing_column_and_a_snippet_that_is_no_text_are_named():
+    with pytest.raises(ValueError, match="needs the column 'snippets', got \\['lines'\\]"):
+        CharWindows()({"lines": ["a"]})
+    with pytest.raises(ValueError, match="must be text, got nan"):
+        CharWindows()({"snippets": [float("nan")]})
