@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import fedloom  # noqa: F401  first, so that Keras runs on JAX
 import keras
 import numpy as np
 import optax
+
+import fedloom  # noqa: F401  first, so that Keras runs on JAX
 
 FOLDER = Path(__file__).parent / "goldens"
 ENTRIES: dict[str, dict] = {entry["name"]: entry for entry in json.loads((FOLDER / "cases.json").read_text())["cases"]}

@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # package: which others of ours it may impo
 }
 
 ONLY_IN = {"keras": ("models", "text"), "matplotlib": ("report",), "h5py": ("models", "data.datasets")}
+COMMON = {"_version", "_files"}  # of the standard library only
 JAX = {"jax", "jaxlib", "optax"}
 WITHOUT_JAX = {"data", "report"}  # plain numpy; data sees jax through core's types at most
 IN_FUNCTIONS_ONLY = {"matplotlib"}
@@ -92,7 +93,7 @@ def _broken_rule(module: list[str], item: Import, root: Path) -> str | None:
 
 
 def _broken_layer(layer: str | None, target: list[str], root: Path) -> str | None:
-    if target and target[0] in {"_version", layer}:
+    if target and target[0] in {*COMMON, layer}:
         return None
     if not target or not (root / target[0]).is_dir():
         return f"import from the package that owns the name, not from {root.name} itself"

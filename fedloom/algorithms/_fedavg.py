@@ -1,6 +1,7 @@
 """Federated averaging, with any optimizer on the clients and any optax optimizer on the server.
 
-Papers: McMahan et al. 2017 (arXiv:1602.05629), Algorithm 1; Reddi et al. 2021 (arXiv:2003.00295), Algorithm 1, whose symbols are used below.
+Papers: McMahan et al. 2017 (arXiv:1602.05629), Algorithm 1; Reddi et al. 2021 (arXiv:2003.00295), Algorithm 1, whose symbols are used
+below.
 Free to change: the body of `step`. With care: the fields of `FedAvgState` (saved runs) and the sign of the update.
 """
 

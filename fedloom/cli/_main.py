@@ -138,7 +138,7 @@ _COMMANDS = {"train": Train, "generate": Generate, "pretrain": Pretrain}
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs the command line with these arguments, by default the process' own; returns the exit code. An error is one readable paragraph."""
+    """Runs the command line with these arguments, by default the process' own, and returns the exit code. Errors are one paragraph."""
     args = list(sys.argv[1:] if args is None else args)
     try:
         command = tyro.extras.subcommand_cli_from_dict(

@@ -12,6 +12,7 @@ from ._algorithm import Algorithm, ClientOutput, ClientWork
 from ._metrics import MetricSums
 from ._model import Carry, Model
 
+
 class _LocalState(NamedTuple):
     carry: Carry
     metrics: MetricSums

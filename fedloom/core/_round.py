@@ -46,9 +46,7 @@ def add_sums(a: RoundSums, b: RoundSums) -> RoundSums:
     return jax.tree.map(jnp.add, a, b)
 
 
-def empty_sums(
-    algorithm: Algorithm, aggregator: Aggregator, message: Message, aggregator_state: AggregatorState, key: Key
-) -> RoundSums:
+def empty_sums(algorithm: Algorithm, aggregator: Aggregator, message: Message, aggregator_state: AggregatorState, key: Key) -> RoundSums:
     """The sums over no client, with the shapes that a client's will have."""
 
     def one_client():

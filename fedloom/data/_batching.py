@@ -81,7 +81,7 @@ def pooled_batches(clients: Iterable[tuple[str, Examples]], size: int) -> Iterat
         if not num_examples(columns, client=client):
             continue
         if waiting and waiting.keys() != columns.keys():
-            raise ValueError(f"Client {client!r} has the columns {sorted(columns)}, those before it {sorted(waiting)}; they must be the same.")
+            raise ValueError(f"Client {client!r} has columns {sorted(columns)}, those before it {sorted(waiting)}; all must have the same.")
         waiting = {name: np.concatenate([waiting[name], columns[name]]) if waiting else columns[name] for name in columns}
         count = len(waiting["y"])
         for start in range(0, count - size + 1, size):

@@ -44,9 +44,7 @@ class FederatedDataset(Mapping[str, Examples]):
         Raises:
             ValueError: A client's columns differ in length, or there is none.
         """
-        columns = {
-            client: {key: np.asarray(value) for key, value in examples.items()} for client, examples in clients.items()
-        }
+        columns = {client: {key: np.asarray(value) for key, value in examples.items()} for client, examples in clients.items()}
         sizes = {client: num_examples(examples, client=client) for client, examples in columns.items()}
         return cls(sizes, columns.__getitem__, name=name)
 

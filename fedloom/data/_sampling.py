@@ -58,7 +58,7 @@ def fixed(client_ids: Sequence[str]) -> CohortSampler:
 def _check(client_ids: Sequence[str], size: int) -> None:
     if not 1 <= size <= len(client_ids):
         raise ValueError(
-            f"cohort_size must be in [1, {len(client_ids)}], the number of clients to draw from, got {size}. Lower it, or load more clients."
+            f"cohort_size must be in [1, {len(client_ids)}], the number of clients to draw from, got {size}. Lower it, or load more."
         )
 
 

@@ -97,7 +97,9 @@ class LocalExecutor:
             local = lax.cond(slot.first, lambda local: work.begin(message, own_key), lambda local: local, lane.local)
             local = work.step(message, local, slot.batch, step_key(own_key, slot.step))
             lane = lane._replace(local=local)
-            return lax.cond(slot.last, lambda lane: self._finish(message, aggregator_state, lane, key, slot.client), lambda lane: lane, lane)
+            return lax.cond(
+                slot.last, lambda lane: self._finish(message, aggregator_state, lane, key, slot.client), lambda lane: lane, lane
+            )
 
         return lax.fori_loop(0, count, body, lane), count + 0  # a token: ready when the block is
 

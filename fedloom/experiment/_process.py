@@ -75,7 +75,7 @@ class LearningProcess:
             raise ValueError(f"executor must be one of {sorted(_EXECUTORS)} or a function that makes one, got {executor!r}.")
         if batching is not None and batching.shuffle and self._carries():
             raise ValueError(
-                "Batching.shuffle must be False for a model with rnn_state=\"carry\": the state of a text goes from batch to batch in "
+                'Batching.shuffle must be False for a model with rnn_state="carry": the state of a text goes from batch to batch in '
                 "the order of the text."
             )
         self._make_executor = executor if callable(executor) else _EXECUTORS[executor]

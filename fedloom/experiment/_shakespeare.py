@@ -12,6 +12,7 @@ import optax
 from fedloom import algorithms
 from fedloom.data import Batching, FederatedDataset, fixed, shakespeare
 
+from .._files import write_text
 from ._process import LearningProcess
 from ._train import TrainResult, train
 
@@ -89,9 +90,7 @@ def run_shakespeare(config: ShakespeareConfig, *, run_dir: str | Path, progress:
         train_set = train_set.subset(config.clients)
 
     def sample_text() -> str:
-        return text.generate(
-            keras_model, config.prompt, length=config.sample_length, temperature=config.temperature, seed=config.seed
-        )
+        return text.generate(keras_model, config.prompt, length=config.sample_length, temperature=config.temperature, seed=config.seed)
 
     before = sample_text()
     result = train(
@@ -109,25 +108,16 @@ def run_shakespeare(config: ShakespeareConfig, *, run_dir: str | Path, progress:
     )
     result.assign_to(keras_model)
     for name, sample in (("before", before), ("after", sample_text())):
-        (Path(run_dir) / f"text-{name}.txt").write_text(sample + "\n", encoding="utf-8")
+        write_text(Path(run_dir) / f"text-{name}.txt", sample + "\n")
     return result, keras_model
 
 
 def build(config: ShakespeareConfig) -> tuple[keras.Model, LearningProcess]:
     """The Keras model and the process that will train it."""
-    import keras
-
     from fedloom import models, text
 
     keras_model = models.load(config.model)
-    text.check_output(keras_model)
-    carry = config.rnn_state == "carry"
-    model = models.from_keras(
-        models.with_batch_size(keras_model, config.batch_size, stateful=True) if carry else keras_model,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        rnn_state=config.rnn_state,
-    )
+    model = text.next_character_model(keras_model, carry_batch_size=config.batch_size if config.rnn_state == "carry" else None)
     algorithm = algorithms.fedavg(
         model,
         _OPTIMIZERS[config.client_optimizer](config.client_learning_rate),

@@ -62,7 +62,7 @@ def train(
             number to client ids. The seed is the process'.
         evaluate: Held-out clients, evaluated before round 1, every `evaluate_every` rounds and at the end.
         evaluate_every: Rounds from one evaluation to the next, at least 1.
-        run_dir: A new folder for `config.json`, `metrics.csv`, `curve.png` and the model (a Keras model as `model.keras`); None writes nothing.
+        run_dir: A new folder for `config.json`, `metrics.csv`, `curve.png` and the model (from Keras: `model.keras`); None writes nothing.
         config: Further settings to keep in `config.json`.
         progress: Whether to show how it goes, on standard error.
         on_round_end: Called with the state and the round's row after every round.

@@ -7,7 +7,9 @@ import keras
 from ._recurrent import FusedGRU
 
 
-def char_gru(vocabulary_size: int = 86, *, embedding: int = 256, units: int = 1024, dropout: float = 0.0, fused: bool = False) -> keras.Model:
+def char_gru(
+    vocabulary_size: int = 86, *, embedding: int = 256, units: int = 1024, dropout: float = 0.0, fused: bool = False
+) -> keras.Model:
     """Next-character model: ids (batch, time) to logits (batch, time, vocabulary_size).
 
     Args:

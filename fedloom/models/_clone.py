@@ -50,7 +50,7 @@ def rebuild(model: keras.Model, batch_size: int | None, *, stateful: bool | None
     # JAX has no int64 unless asked, and Keras would warn at every call.
     inputs = keras.tree.map_structure(
         lambda t: keras.Input(batch_shape=(batch_size, *t.shape[1:]), dtype="int32" if t.dtype == "int64" else t.dtype, name=t.name),
-        model.inputs if isinstance(model, keras.Sequential) else model.input,
+        input_structure(model),
     )
     return keras.models.clone_model(model, input_tensors=inputs, clone_function=clone_layer, recursive=_is_nested(model))
 
@@ -59,6 +59,11 @@ def is_rebuildable(model: keras.Model) -> bool:
     """Whether `rebuild` can make this model anew: it is a built Sequential or Functional one."""
     functional = any(kind.__name__ == "Functional" for kind in type(model).__mro__)  # Keras has no public name for it
     return (functional or isinstance(model, keras.Sequential)) and model.built and bool(model.inputs)
+
+
+def input_structure(model: keras.Model):
+    """The symbolic input of a Sequential or Functional model: a tensor, or a list or dict of them, as it is called with."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input  # a Sequential's `input` need not be there yet
 
 
 def layers_of(layer: keras.Layer) -> list[keras.Layer]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ import optax
 
 from fedloom.core import Batch, Key, Model, ModelWeights, Params, PyTree, Ratio
 
+from .._files import replacing
 from ._weighting import counts, element_weights, mean
 
 PerElement = Callable[[PyTree, PyTree], jax.Array]
@@ -20,7 +20,10 @@ PerElement = Callable[[PyTree, PyTree], jax.Array]
 
 
 def from_functions(
-    init: Callable[[Key], Params], apply: Callable[[Params, PyTree], PyTree], loss: PerElement, metrics: Mapping[str, PerElement] | None = None
+    init: Callable[[Key], Params],
+    apply: Callable[[Params, PyTree], PyTree],
+    loss: PerElement,
+    metrics: Mapping[str, PerElement] | None = None,
 ) -> Model:
     """A model given by its functions.
 
@@ -65,16 +68,15 @@ def from_functions(
                 f"The weights must have the tree and shapes that `init` returns, {jax.tree.map(lambda leaf: leaf.shape, expected)}, "
                 f"got {jax.tree.map(jnp.shape, params)}."
             )
-        return ModelWeights(jax.tree.map(lambda value, leaf: jnp.asarray(value, leaf.dtype), params, expected), [])
+        return ModelWeights(jax.tree.map(lambda value, leaf: jnp.array(value, leaf.dtype), params, expected), [])
 
     def assign(target, weights):
         raise TypeError(f"Weights can be assigned to Keras models only, got {type(target).__name__}; use `get_weights`.")
 
     def save(weights, folder):
-        path, unfinished = folder / "weights.npz", folder / "unfinished-weights.npz"
-        np.savez(unfinished, *[np.asarray(leaf) for leaf in jax.tree.leaves(weights.trainable)])
-        os.replace(unfinished, path)
-        return path
+        with replacing(folder / "weights.npz") as unfinished:
+            np.savez(unfinished, *[np.asarray(leaf) for leaf in jax.tree.leaves(weights.trainable)])
+        return folder / "weights.npz"
 
     zero = Ratio(jnp.float32(0), jnp.float32(0))
     numbers = ("num_examples", "num_batches", "num_tokens")

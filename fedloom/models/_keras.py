@@ -6,7 +6,6 @@ which fixes every denominator, and `_weights_from`, on which the order of all we
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,8 @@ import numpy as np
 
 from fedloom.core import Batch, Model, ModelWeights, Ratio
 
-from ._clone import is_rebuildable, layers_of, rebuild
+from .._files import replacing
+from ._clone import input_structure, is_rebuildable, layers_of, rebuild
 from ._metrics import additive_metrics, compiled_metrics
 from ._optimizer import as_optax
 from ._stateless import StatelessCall
@@ -44,8 +44,8 @@ def from_keras(
             from zero, as nearly all of Keras' are.
         non_trainable: What becomes of statistics that training updates, such as BatchNorm's: averaged over clients ("mean"), or as they
             were for ever ("keep"), as TFF does.
-        rnn_state: Whether recurrent layers start every batch from zeros ("reset"), or go on from the client's batch before ("carry"), as TFF
-            does with `stateful=True`. "carry" needs a model with a fixed batch size, see `with_batch_size`.
+        rnn_state: Whether recurrent layers start every batch from zeros ("reset"), or go on from the client's batch before ("carry"), as
+            TFF does with `stateful=True`. "carry" needs a model with a fixed batch size, see `with_batch_size`.
         masked_loss: Whether positions that the model masks (`mask_zero`) leave the loss; TFF keeps them in, which False reproduces.
 
     Returns:
@@ -194,7 +194,7 @@ def _learned(call: StatelessCall) -> tuple[bool, ...]:
         changed.extend(new is not old for new, old in zip(after, frozen, strict=True))
         return 0
 
-    x = jax.tree.map(lambda t: jax.ShapeDtypeStruct([1 if d is None else d for d in t.shape], t.dtype), call.model.input)
+    x = jax.tree.map(lambda t: jax.ShapeDtypeStruct([1 if d is None else d for d in t.shape], t.dtype), input_structure(call.model))
     jax.eval_shape(trace, *[[jax.ShapeDtypeStruct(v.shape, v.dtype) for v in kind] for kind in (call.trainable, call.frozen)], x)
     return tuple(changed)
 
@@ -220,7 +220,8 @@ def _weights_from(model: keras.Model, source: Any) -> ModelWeights:
         kinds = list(zip(source, (model.trainable_weights, model.non_trainable_weights), strict=True))
         for values, variables in kinds:
             _check_shapes([tuple(np.shape(v)) for v in values], [tuple(w.shape) for w in variables], model.name)
-        return ModelWeights(*[[jnp.asarray(v, dtype=w.dtype) for v, w in zip(*kind, strict=True)] for kind in kinds])
+        # Copies: on a CPU, JAX may otherwise use a NumPy array where it lies, and see what the user writes there later.
+        return ModelWeights(*[[jnp.array(v, dtype=w.dtype) for v, w in zip(*kind, strict=True)] for kind in kinds])
     values = [w.value for w in source.weights] if isinstance(source, keras.Model) else list(source)
     _check_shapes([tuple(np.shape(v)) for v in values], expected, model.name)
     by_id = {id(w): jnp.asarray(v, dtype=w.dtype) for w, v in zip(model.weights, values, strict=True)}
@@ -245,10 +246,9 @@ def _save(model: keras.Model, weights: ModelWeights, folder: Path) -> Path:
     """Writes `model.keras`: the model as it was given, with these weights, not compiled."""
     copy = keras.models.clone_model(model)
     _assign(copy, weights)
-    path, unfinished = folder / "model.keras", folder / "unfinished-model.keras"
-    copy.save(unfinished)
-    os.replace(unfinished, path)
-    return path
+    with replacing(folder / "model.keras") as unfinished:
+        copy.save(unfinished)
+    return folder / "model.keras"
 
 
 def _check_shapes(got: list[tuple], expected: list[tuple], name: str) -> None:

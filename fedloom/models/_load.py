@@ -21,7 +21,7 @@ def load(source: str | Path) -> keras.Model:
     """A Keras model, not compiled.
 
     Args:
-        source: The name of a shipped model ("dickens"), or the path of a `.keras` file or of a Keras 2 whole-model HDF5 file with any suffix.
+        source: The name of a shipped model ("dickens"), or the path of a `.keras` file or a Keras 2 whole-model HDF5 file of any suffix.
 
     Raises:
         FileNotFoundError: It is neither.
@@ -48,11 +48,6 @@ def load(source: str | Path) -> keras.Model:
 def shipped() -> list[str]:
     """The names of the models that come with fedloom."""
     return sorted(file.name.removesuffix(".npz") for file in _pretrained().iterdir() if file.name.endswith(".npz"))
-
-
-def save_shipped(model: keras.Model, folder: Path, name: str) -> None:
-    """Writes a character model the way shipped models are kept: weights in half precision, `name.npz`."""
-    np.savez_compressed(folder / f"{name}.npz", *[np.asarray(weight.value, np.float16) for weight in model.weights])
 
 
 def _pretrained():

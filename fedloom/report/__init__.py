@@ -6,6 +6,5 @@ from ._progress import batch_bar as batch_bar
 from ._record import Row as Row
 from ._record import RunFolder as RunFolder
 from ._record import next_run_dir as next_run_dir
-from ._record import write_atomically as write_atomically
 
-__all__ = ["Row", "RunFolder", "TrainingProgress", "batch_bar", "next_run_dir", "plot_curve", "write_atomically"]
+__all__ = ["Row", "RunFolder", "TrainingProgress", "batch_bar", "next_run_dir", "plot_curve"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .._files import replacing
 from ._record import Row
 
 _TRAIN, _EVAL, _START = "#9aa5b1", "#0b6e99", "#c0562a"
@@ -33,13 +33,13 @@ def plot_curve(rows: Sequence[Row], path: str | Path, *, title: str) -> None:
             axes.plot(*zip(*train, strict=True), color=_TRAIN, linewidth=1, label="training, before each step")
         if held_out:
             axes.axhline(held_out[0][1], color=_START, linewidth=1, linestyle="--", label=f"start: {held_out[0][1]:.3f}")
-            axes.plot(*zip(*held_out, strict=True), color=_EVAL, linewidth=2, marker="o", markersize=3, label=f"held out: {held_out[-1][1]:.3f}")
+            axes.plot(
+                *zip(*held_out, strict=True), color=_EVAL, linewidth=2, marker="o", markersize=3, label=f"held out: {held_out[-1][1]:.3f}"
+            )
         axes.set_xlabel("round")
         axes.set_title(name, fontsize=10)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=8, frameon=False)
-    path = Path(path)
-    unfinished = path.with_name(f"unfinished-{path.name}")
-    figure.savefig(unfinished, format="png")
-    os.replace(unfinished, path)
+    with replacing(Path(path)) as unfinished:
+        figure.savefig(unfinished, format="png")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from .._files import write_text
 
 Row = dict[str, Any]
 """A round: `round`, its training metrics by name, `eval_...` metrics if it was evaluated, `seconds`."""
@@ -27,12 +28,14 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise ValueError(f"run_dir must be a new or empty folder, got {str(path)!r}, which holds something. Choose another, or remove it.")
+            raise ValueError(
+                f"run_dir must be a new or empty folder, got {str(path)!r}, which holds something. Choose another, or remove it."
+            )
         self.path.mkdir(parents=True, exist_ok=True)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """The settings of the run, as JSON."""
-        self.write_text("config.json", json.dumps(config, indent=1, default=str) + "\n")
+        write_text(self.path / "config.json", json.dumps(config, indent=1, default=str) + "\n")
 
     def write_metrics(self, rows: Sequence[Row]) -> None:
         """All rounds so far; a metric that a round does not have stays empty."""
@@ -41,25 +44,7 @@ class RunFolder:
         writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        self.write_text("metrics.csv", out.getvalue())
-
-    def write_text(self, name: str, text: str) -> None:
-        """A text file."""
-        write_atomically(self.path / name, text)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that readers, and a crash, meet either the old content or the new."""
-    unfinished = path.with_name(f"unfinished-{path.name}")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+        write_text(self.path / "metrics.csv", out.getvalue())
 
 
 def next_run_dir(parent: str | Path, name: str) -> Path:

@@ -1,7 +1,7 @@
 """Characters: vocabulary, windows, generation, pre-training."""
 
-from ._generate import check_output as check_output
 from ._generate import generate as generate
+from ._next_character import next_character_model as next_character_model
 from ._pretrain import Epoch as Epoch
 from ._pretrain import PretrainConfig as PretrainConfig
 from ._pretrain import pretrain as pretrain
@@ -10,4 +10,4 @@ from ._vocabulary import decode as decode
 from ._vocabulary import encode as encode
 from ._windows import CharWindows as CharWindows
 
-__all__ = ["TUTORIAL_VOCAB", "CharWindows", "Epoch", "PretrainConfig", "check_output", "decode", "encode", "generate", "pretrain"]
+__all__ = ["TUTORIAL_VOCAB", "CharWindows", "Epoch", "PretrainConfig", "decode", "encode", "generate", "next_character_model", "pretrain"]

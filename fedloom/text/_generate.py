@@ -8,6 +8,7 @@ import keras
 
 from fedloom.models import StatelessCall, rebuild
 
+from ._next_character import check_output
 from ._vocabulary import TUTORIAL_VOCAB, decode, encode, unknown_characters
 
 
@@ -59,16 +60,6 @@ def generate(
 
     ids = run(trainable, frozen, jnp.asarray(encode(prompt, vocabulary)), jax.random.key(seed))
     return prompt + decode(jax.device_get(ids), vocabulary)
-
-
-def check_output(keras_model: keras.Model, vocabulary: tuple[str, ...] = TUTORIAL_VOCAB) -> None:
-    """Raises ValueError if the model's output is not one logit per character of the vocabulary."""
-    shape = keras_model.outputs[0].shape if getattr(keras_model, "outputs", None) else ()
-    if len(shape) != 3 or shape[-1] != len(vocabulary):
-        raise ValueError(
-            f"Model {keras_model.name!r} must give logits of shape (batch, time, {len(vocabulary)}) for a vocabulary of {len(vocabulary)} "
-            f"characters, got {tuple(shape)}. Use the vocabulary it was trained with."
-        )
 
 
 def _check(keras_model, prompt, length, temperature, vocabulary) -> None:

@@ -6,7 +6,6 @@ The work is Keras' own `fit`, an epoch a call, so that every epoch ends in a sta
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 
 from fedloom.models import char_gru
 
+from .._files import replacing, write_text
 from ._vocabulary import TUTORIAL_VOCAB, encode
 
 
@@ -200,8 +200,9 @@ class _Training:
     def commit(self, epoch: Epoch) -> None:
         self.epochs.append(epoch)
         self.folder.mkdir(parents=True, exist_ok=True)
-        np.savez(self.folder / f"{epoch.epoch}.npz", *[np.asarray(v) for v in _variables(self.model)])
-        _write(self.folder / "state.json", json.dumps({"made_from": self.made_from, "epochs": [asdict(e) for e in self.epochs]}))
+        with replacing(self.folder / f"{epoch.epoch}.npz") as unfinished:
+            np.savez(unfinished, *[np.asarray(v) for v in _variables(self.model)])
+        write_text(self.folder / "state.json", json.dumps({"made_from": self.made_from, "epochs": [asdict(e) for e in self.epochs]}))
         for file in self.folder.glob("*.npz"):
             if file.stem not in (str(epoch.epoch), str(self._best())):
                 file.unlink()
@@ -212,11 +213,10 @@ class _Training:
             weights = [arrays[name] for name in arrays.files[: len(self.model.trainable_variables)]]
         model = char_gru(len(TUTORIAL_VOCAB), embedding=self.config.embedding, units=self.config.units)
         model.set_weights(weights)
-        unfinished = out.with_name("unfinished-" + out.name)
-        model.save(unfinished)
-        os.replace(unfinished, out)
+        with replacing(out) as unfinished:
+            model.save(unfinished)
         history = {**self.made_from, "best_epoch": self._best(), "epochs": [asdict(e) for e in self.epochs]}
-        _write(out.with_suffix(".json"), json.dumps(history, indent=1))
+        write_text(out.with_suffix(".json"), json.dumps(history, indent=1))
         shutil.rmtree(self.folder)
 
     def _best(self) -> int:
@@ -226,9 +226,3 @@ class _Training:
 def _variables(model: keras.Model) -> list:
     """Everything that decides how training goes on: weights first, then the optimizer's state and the seeds of dropout."""
     return [*model.trainable_variables, *model.optimizer.variables, *model.non_trainable_variables]
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name("unfinished-" + path.name)
-    unfinished.write_text(text)
-    os.replace(unfinished, path)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-TUTORIAL_VOCAB = tuple(
-    "dhlptx@DHLPTX $(,048cgkoswCGKOSW[_#'/37;?bfjnrvzBFJNRVZ\"&*.26:\naeimquyAEIMQUY]!%)-159\r"
-)
+TUTORIAL_VOCAB = tuple("dhlptx@DHLPTX $(,048cgkoswCGKOSW[_#'/37;?bfjnrvzBFJNRVZ\"&*.26:\naeimquyAEIMQUY]!%)-159\r")
 """The 86 characters of TFF's text-generation tutorial, in its order: the ids of every model pre-trained for it."""
 
 

@@ -15,7 +15,7 @@ from ._vocabulary import TUTORIAL_VOCAB, encode
 class CharWindows:
     """Snippets of text to `x` and `y`, for `dataset.map`.
 
-    All of a client's snippets are joined and cut into pieces of `length + 1` characters; x is all but the last of them, y all but the first.
+    A client's snippets are all joined and cut into pieces of `length + 1` characters; x is all but the last of them, y all but the first.
 
     Example:
         >>> windows = CharWindows(length=3, vocabulary=tuple("abc"))

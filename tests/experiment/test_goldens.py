@@ -7,8 +7,9 @@ from golden_cases import Golden, names
 
 import fedloom as fl
 
-EXECUTORS = ["local", "debug"]
-SLOW_WITHOUT_JIT = {"text_lstm_masked", "text_gru_client_adam", "text_gru_no_reset_after", "text_gru_stateless", "pretrained_text_gru"}
+DEBUG_TOO = ["fedavg_weighted_sgd", "fedavg_nan_client", "fedavg_batchnorm", "fedavg_cohorts"]  # the others take long without jit
+TRAINING = [(name, "local") for name in names(kind="learning_process")] + [(name, "debug") for name in DEBUG_TOO]
+EVALUATION = [(name, "local") for name in names(kind="federated_evaluation")] + [("fed_eval_classifier", "debug")]
 
 
 def make_process(golden, executor):
@@ -22,8 +23,8 @@ def make_process(golden, executor):
         rnn_state="carry" if stateful else "reset",
         masked_loss=False,
     )
-    # TFF's uniform weights count empty clients too.
-    weight = {"num_examples": "num_examples", "uniform": lambda sums: 1.0, "none": lambda sums: 1.0}[algorithm.get("client_weighting", "uniform")]
+    by_examples = algorithm.get("client_weighting") == "num_examples"
+    weight = "num_examples" if by_examples else lambda sums: 1.0  # TFF's uniform weights count empty clients too
     return fl.LearningProcess(
         fl.algorithms.fedavg(model, golden.optimizer("client"), golden.optimizer("server"), client_weight=weight)
         if "client_optimizer" in algorithm
@@ -33,11 +34,8 @@ def make_process(golden, executor):
     )
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("name", names(kind="learning_process"))
+@pytest.mark.parametrize(("name", "executor"), TRAINING)
 def test_training_computes_the_numbers_of_tff(name, executor, record_property):
-    if executor == "debug" and name in SLOW_WITHOUT_JIT:
-        pytest.skip("the local executor covers this case; without jit it takes minutes")
     golden = Golden(name)
     process = make_process(golden, executor)
     state = process.initialize(golden.weights(0))
@@ -57,8 +55,7 @@ def test_training_computes_the_numbers_of_tff(name, executor, record_property):
     record_property("largest_difference", largest)
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("name", names(kind="federated_evaluation"))
+@pytest.mark.parametrize(("name", "executor"), EVALUATION)
 def test_evaluation_computes_the_numbers_of_tff(name, executor):
     golden = Golden(name)
     process = make_process(golden, executor)

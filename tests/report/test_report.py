@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from fedloom.report import RunFolder, next_run_dir, plot_curve, write_atomically
+from fedloom._files import write_text
+from fedloom.report import RunFolder, next_run_dir, plot_curve
 
 ROWS = [
     {"round": 0, "eval_loss": 2.0, "eval_accuracy": 0.4},
@@ -31,9 +32,9 @@ def test_the_curve_is_a_picture_with_something_on_it(tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
-    write_atomically(tmp_path / "a.txt", "old")
+    write_text(tmp_path / "a.txt", "old")
     with pytest.raises(UnicodeEncodeError):
-        write_atomically(tmp_path / "a.txt", "new \ud800")
+        write_text(tmp_path / "a.txt", "new \ud800")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import urllib.request
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -17,6 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
+
+from ..._files import replacing
 
 _BLOCK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
@@ -47,9 +48,7 @@ def fetch(
         ConnectionError: The file is not in the cache and cannot be downloaded.
     """
     if urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(
-            f"url must start with http:// or https://, got {url!r}. Pass a local file by its path instead."
-        )
+        raise ValueError(f"url must start with http:// or https://, got {url!r}. Pass a local file by its path instead.")
     _check_digest(sha256)
     target = cache_folder(cache_dir) / _plain_name(filename or unquote(PurePosixPath(urlsplit(url).path).name))
     if target.is_file() and sha256_of(target) == sha256.lower():
@@ -83,9 +82,7 @@ def verify_sha256(path: str | os.PathLike[str], expected: str) -> None:
     _check_digest(expected)
     digest = sha256_of(path)
     if digest != expected.lower():
-        raise ValueError(
-            f"{os.fspath(path)} must have SHA-256 {expected}, got {digest}. Delete the file and fetch it again."
-        )
+        raise ValueError(f"{os.fspath(path)} must have SHA-256 {expected}, got {digest}. Delete the file and fetch it again.")
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
@@ -106,14 +103,8 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 @contextmanager
 def atomic_write(target: Path) -> Iterator[BinaryIO]:
     """A file that gets its name when the block ends, and is removed when the block raises."""
-    # A name of its own for every writer: two processes may fetch the same file at once.
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("xb") as file:
-            yield file
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(target) as unfinished, unfinished.open("xb") as file:
+        yield file
 
 
 def _copy(source: BinaryIO, target: BinaryIO, *, limit: int | None) -> tuple[str, int]:

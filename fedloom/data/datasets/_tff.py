@@ -86,12 +86,7 @@ def read_sqlite(path: str | os.PathLike[str], split: str) -> FederatedDataset:
         _check_tables(database, file)
         query = "SELECT client_id, num_examples FROM client_metadata WHERE split_name = ?"
         for client, size in database.execute(query, (split,)):
-            if (
-                not isinstance(client, str)
-                or client in sizes
-                or not isinstance(size, int)
-                or not 0 <= size <= _MAX_EXAMPLES
-            ):
+            if not isinstance(client, str) or client in sizes or not isinstance(size, int) or not 0 <= size <= _MAX_EXAMPLES:
                 raise _sqlite_error(file)(f"client_metadata with the row {(client, size)}")
             sizes[client] = size
     return _dataset(dict(sorted(sizes.items())), partial(_read_sqlite_client, file, split, sizes), file, split)
@@ -249,9 +244,7 @@ def _read_sqlite_client(file: Path, split: str, sizes: dict[str, int], client: s
             try:
                 (snippet,) = example_bytes(blob, _FEATURE)
             except ValueError as error:
-                raise fail(
-                    f"an example of client {client!r} that is no tf.train.Example with one snippet: {error}"
-                ) from error
+                raise fail(f"an example of client {client!r} that is no tf.train.Example with one snippet: {error}") from error
             snippets.append(snippet)
             total += len(snippet)
             if total > _MAX_CLIENT_BYTES:

@@ -1,0 +1,29 @@
+"""Files that are whole at any moment. Of the standard library only, so that every layer may import it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A path beside `target`, with its suffix: what is written there gets the target's name in the end, or is removed on an error."""
+    # A name of its own for every writer: two processes may write the same file at once.
+    unfinished = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
+    try:
+        yield unfinished
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Writes a text file, in UTF-8, so that readers, and a crash, meet either the old content or the new."""
+    with replacing(target) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
