@@ -25,6 +25,7 @@ from ._round import add_sums as add_sums
 from ._round import close as close
 from ._round import contribute as contribute
 from ._round import empty_sums as empty_sums
+from ._types import Array as Array
 from ._types import Batch as Batch
 from ._types import Key as Key
 from ._types import ModelWeights as ModelWeights
@@ -35,6 +36,7 @@ __all__ = [
     "Aggregator",
     "AggregatorState",
     "Algorithm",
+    "Array",
     "Batch",
     "CLIENTS_PER_PARTIAL_SUM",
     "Carry",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 PyTree = Any
+Array = jax.Array | np.ndarray | np.generic
 Key = jax.Array
 """A typed JAX random key, shape ()."""
 Params = PyTree
@@ -16,7 +18,7 @@ Params = PyTree
 class ModelWeights(NamedTuple):
     """All weights of a model, in the model's own order, so that they go back to it one to one."""
 
-    trainable: list[jax.Array]
+    trainable: Params  # of a Keras model: a list
     non_trainable: list[jax.Array]  # frozen weights and statistics; neither seeds nor metrics nor RNN state
 
 
@@ -25,5 +27,5 @@ class Batch(NamedTuple):
 
     x: PyTree  # (B, ...)
     y: PyTree  # (B, ...)
-    sample_weight: jax.Array  # (B,) or, per token, (B, T); >= 0
-    real: jax.Array  # (B,) float32: 1 for an example, 0 for a row of padding
+    sample_weight: Array  # (B,) or, per token, (B, T); >= 0
+    real: Array  # (B,) float32: 1 for an example, 0 for a row of padding

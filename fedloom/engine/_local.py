@@ -20,6 +20,7 @@ from fedloom.core import (
     CLIENTS_PER_PARTIAL_SUM,
     Aggregator,
     Algorithm,
+    Array,
     Batch,
     ClientFailure,
     PyTree,
@@ -50,10 +51,10 @@ class _Slot(NamedTuple):
     """A batch and its place in the stream; in a block, each field has a leading axis."""
 
     batch: Batch
-    client: np.ndarray  # index in the cohort
-    step: np.ndarray  # of that client, from 0
-    first: np.ndarray  # whether the client begins here
-    last: np.ndarray  # whether it ends here
+    client: Array  # index in the cohort
+    step: Array  # of that client, from 0
+    first: Array  # whether the client begins here
+    last: Array  # whether it ends here
 
 
 class LocalExecutor:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from fedloom.core import ModelWeights
 from fedloom.data import CohortSampler, FederatedDataset, uniform, uniform_tff
@@ -113,7 +113,7 @@ def train(
 
 def _sampler(sampling: Any, dataset: FederatedDataset, size: int, seed: int) -> CohortSampler:
     if callable(sampling):
-        return sampling
+        return cast(CohortSampler, sampling)
     known = {"uniform": uniform, "tff": uniform_tff}
     if sampling not in known:
         raise ValueError(f"sampling must be one of {sorted(known)} or a function from round number to client ids, got {sampling!r}.")

@@ -11,13 +11,13 @@ holds to those of Keras' own layer.
 from __future__ import annotations
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def gru_sequence(x: jax.Array, h0: jax.Array, kernel: jax.Array, bias: jax.Array, reset_after: bool) -> jax.Array:
     """Hidden states of a GRU.
 
@@ -31,6 +31,11 @@ def gru_sequence(x: jax.Array, h0: jax.Array, kernel: jax.Array, bias: jax.Array
     Returns:
         The state after every step; (time, batch, units).
     """
+    return cast(jax.Array, _gru_sequence(x, h0, kernel, bias, reset_after))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _gru_sequence(x, h0, kernel, bias, reset_after):
     return _forward(x, h0, kernel, bias, reset_after)[0]
 
 
@@ -121,4 +126,4 @@ def _weight_gradient(inputs, grads):
     return inputs.reshape(-1, inputs.shape[-1]).T @ grads.reshape(-1, grads.shape[-1])
 
 
-gru_sequence.defvjp(_forward, _backward)
+_gru_sequence.defvjp(_forward, _backward)

@@ -85,7 +85,7 @@ def from_keras(
         return loss_value + regularization, (sums, frozen, carry)
 
     def evaluate(weights, carry, batch):
-        output, _, _, carry = apply(*weights, carry, batch.x, jax.random.key(0), training=False)
+        output, _, _, carry = apply(weights.trainable, weights.non_trainable, carry, batch.x, jax.random.key(0), training=False)
         return measure(batch, output)[1], carry
 
     def init_metrics():
@@ -265,7 +265,7 @@ def _batch_check(model: keras.Model, loss):
     sparse = by_name or (isinstance(loss, keras.losses.SparseCategoricalCrossentropy) and loss.get_config().get("ignore_class") is None)
     classes = model.outputs[0].shape[-1] if sparse and getattr(model, "outputs", None) else None
     first = next((layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)), None)
-    ids = first.input_dim if isinstance(first, keras.layers.Embedding) else None
+    ids = getattr(first, "input_dim", None) if isinstance(first, keras.layers.Embedding) else None
 
     def check(batch: Batch) -> None:
         for what, values, limit in (("Labels (y)", batch.y, classes), ("Inputs (x)", batch.x, ids)):

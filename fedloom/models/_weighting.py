@@ -14,13 +14,13 @@ def element_weights(batch: Batch, shape: tuple[int, ...]) -> jax.Array:
     Raises:
         ValueError: The sample weights have another shape than the first axes of the loss.
     """
-    given = batch.sample_weight
+    given, real = jnp.asarray(batch.sample_weight), jnp.asarray(batch.real)
     if given.shape != shape[: given.ndim]:
         raise ValueError(
             f"sample_weight must have the shape of the first axes of the loss per element, {shape}, got {given.shape}. "
             "Give one weight per example, or one per token for a model with an output per token."
         )
-    weight = given * batch.real.reshape((-1,) + (1,) * (given.ndim - 1))
+    weight = given * real.reshape((-1,) + (1,) * (given.ndim - 1))
     return jnp.broadcast_to(weight.reshape(given.shape + (1,) * (len(shape) - given.ndim)), shape)
 
 

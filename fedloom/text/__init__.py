@@ -10,4 +10,14 @@ from ._vocabulary import decode as decode
 from ._vocabulary import encode as encode
 from ._windows import CharWindows as CharWindows
 
-__all__ = ["TUTORIAL_VOCAB", "CharWindows", "Epoch", "PretrainConfig", "decode", "encode", "generate", "next_character_model", "pretrain"]
+__all__ = [
+    "CharWindows",
+    "Epoch",
+    "PretrainConfig",
+    "TUTORIAL_VOCAB",
+    "decode",
+    "encode",
+    "generate",
+    "next_character_model",
+    "pretrain",
+]

@@ -42,7 +42,7 @@ def mean_centre(weights, names=("ada", "bob", "cy")):
 
 @pytest.mark.parametrize("steps", [1, 5])
 def test_local_steps_move_to_the_weighted_mean_of_the_centres(steps):
-    """Gradient descent contracts x - c by (1 - a) a step, so after K steps the mean model is m + (1 - a)^K (x - m), m the mean of centres."""
+    """A step contracts x - c by (1 - a), so after K steps the mean model is m + (1 - a)^K (x - m), m the mean of centres."""
     got, metrics = run([clients(steps=steps)], optax.sgd(0.1))
     centre = mean_centre(SIZES)
     np.testing.assert_allclose(got, centre + 0.9**steps * (START - centre), rtol=1e-5)

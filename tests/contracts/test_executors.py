@@ -33,9 +33,10 @@ def line_model(on_trace=lambda: None):
         on_trace()
         return x @ params["w"] + params["b"]
 
-    return fl.models.from_functions(
-        lambda key: {"w": jax.random.normal(key, (3,)), "b": jnp.zeros(())}, predict, lambda y, p: (p - y) ** 2 / 2, {"bias": lambda y, p: p - y}
-    )
+    def init(key):
+        return {"w": jax.random.normal(key, (3,)), "b": jnp.zeros(())}
+
+    return fl.models.from_functions(init, predict, lambda y, p: (p - y) ** 2 / 2, {"bias": lambda y, p: p - y})
 
 
 def line_examples(rng, count):
@@ -253,7 +254,8 @@ class Compilations:
 def test_new_cohorts_and_the_rounds_after_the_first_compile_nothing():
     """The number of clients, their sizes, and which are empty are data."""
     traces = []
-    process = fl.LearningProcess(fl.algorithms.fedavg(line_model(lambda: traces.append(1)), optax.adam(0.1), optax.adam(0.1)), batching=padded)
+    model = line_model(lambda: traces.append(1))
+    process = fl.LearningProcess(fl.algorithms.fedavg(model, optax.adam(0.1), optax.adam(0.1)), batching=padded)
     state = process.initialize({"w": np.array([1.0, 2.0, 3.0]), "b": 4.0})
     with Compilations() as first:
         state, _ = process.next(state, clients_of("fedavg", [3, 0, 9]))
@@ -297,6 +299,27 @@ def test_batches_are_read_as_the_work_goes_on(batches_per_client, executor):
     assert metrics["num_batches"] == pulled == done == total
     capacity = _local.MAX_BATCHES_PER_BLOCK if executor == "local" else 0
     assert max(ahead) <= (_local.BLOCKS_IN_FLIGHT + 1) * capacity + 2
+
+
+def test_the_local_executor_waits_before_it_hands_over_more_blocks(monkeypatch):
+    """A callback, as above, makes XLA run at once; here a stand-in for the device, which finishes a block only when it is waited for."""
+
+    class Token:
+        def block_until_ready(self):
+            outstanding.remove(self)
+
+    def run_block(message, aggregator_state, lane, key, slots, count):
+        lane, _ = original(message, aggregator_state, lane, key, slots, count)
+        outstanding.append(Token())
+        most.append(len(outstanding))
+        return lane, outstanding[-1]
+
+    process, outstanding, most = process_of("fedavg", "local"), [], []
+    original = process._executor._run_block
+    monkeypatch.setattr(process._executor, "_run_block", run_block)
+    process.next(process.initialize(), clients_of("fedavg", [400, 3, 80]))
+    assert len(most) == -(-(100 + 1 + 20) // _local.MAX_BATCHES_PER_BLOCK)
+    assert max(most) == _local.BLOCKS_IN_FLIGHT + 1
 
 
 # What goes in, and what stays as it was

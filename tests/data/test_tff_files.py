@@ -341,15 +341,7 @@ def test_what_is_encoded_is_decoded(values, name, noise, number):
     int64_list = field(3, field(1, varint(number)))
     other = field(1, field(1, b"other" + name.encode()) + field(2, int64_list))
     # Unknown fields of every wire type, as a later version of the format may add.
-    unknown = (
-        varint(9 << 3)
-        + varint(number)
-        + field(77, noise)
-        + varint(5 << 3 | 5)
-        + b"1234"
-        + varint(8 << 3 | 1)
-        + b"8" * 8
-    )
+    unknown = varint(9 << 3) + varint(number) + field(77, noise) + varint(5 << 3 | 5) + b"1234" + varint(8 << 3 | 1) + b"8" * 8
     assert example_bytes(unknown + example(values, name, other) + unknown, name) == values
 
 

@@ -15,6 +15,7 @@ from fedloom.models._recurrent import FusedGRU
 
 import keras  # isort: skip  after fedloom, so that it runs on JAX
 
+
 @pytest.fixture(autouse=True)
 def seeded():
     seed(0)

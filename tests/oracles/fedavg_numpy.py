@@ -47,9 +47,12 @@ def fedavg(weights, cohorts, learning_rate, server_learning_rate=1.0, server_mom
         mean = [sum(s * r[0][i] for s, r in zip(scale, results, strict=True)) / sum(scale) for i in range(len(weights))]
         momentum = [server_momentum * m + g for m, g in zip(momentum, mean, strict=True)]
         weights = [v - server_learning_rate * m for v, m in zip(weights, momentum, strict=True)]
-        yield weights, {
-            "loss": sum(r[1] for r in results) / sum(r[2] for r in results),
-            "num_tokens": sum(r[2] for r in results),
-            "num_examples": sum(r[3] for r in results),
-            "num_batches": sum(len(batches) for batches in cohort),
-        }
+        yield (
+            weights,
+            {
+                "loss": sum(r[1] for r in results) / sum(r[2] for r in results),
+                "num_tokens": sum(r[2] for r in results),
+                "num_examples": sum(r[3] for r in results),
+                "num_batches": sum(len(batches) for batches in cohort),
+            },
+        )
