@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fedloom.core import Batch, ClientFailure
-from fedloom.data import Batching, as_batch
+from fedloom.data import Batching, Examples, as_batch, pooled_batches
 
 
 class Client(NamedTuple):
@@ -19,7 +21,7 @@ class Client(NamedTuple):
 Cohort = Iterable[Client]
 
 
-def prepare(clients: Any, batching: Batching, *, seed: int, round_number: int, check: Callable[[Batch], None]) -> list[Client]:
+def prepare(clients: Any, batching: Batching | None, *, seed: int, round_number: int, check: Callable[[Batch], None]) -> list[Client]:
     """A cohort from a mapping of names, or an iterable, of examples by column or of iterables of batches.
 
     Args:
@@ -32,26 +34,63 @@ def prepare(clients: Any, batching: Batching, *, seed: int, round_number: int, c
     Raises:
         TypeError: `clients` is neither a mapping nor an iterable.
     """
-    if isinstance(clients, Mapping):
-        names, read = list(clients), clients.__getitem__
-    elif isinstance(clients, Iterable) and not isinstance(clients, str | bytes):
-        listed = list(clients)
-        names, read = [str(i) for i in range(len(listed))], lambda name: listed[int(name)]
-    else:
-        raise TypeError(f"clients must be a mapping from id to data, or a list of data, got {type(clients).__name__}.")
+    names, read = _by_name(clients)
 
-    def client(name: str) -> Client:
-        def batches() -> Iterator[Batch]:
-            try:
+    def batches(name: Any) -> Iterator[Batch]:
+        with _blaming(str(name), round_number):
+            data = read(name)
+            if not isinstance(data, Mapping):
+                raw = map(as_batch, data)
+            elif batching is not None:
+                raw = batching.batches(data, client=str(name), seed=seed, round_number=round_number)
+            else:
+                raise ValueError("Examples by column need `batching`: LearningProcess(..., batching=fl.data.Batching(size=8)).")
+            for batch in raw:
+                check(batch)
+                yield batch
+
+    return [Client(str(name), functools.partial(batches, name)) for name in names]
+
+
+def pool(clients: Any, size: int, *, round_number: int, check: Callable[[Batch], None]) -> list[Client]:
+    """All clients as one that holds everybody's examples, so that small clients fill whole batches; sums over examples are the same.
+
+    Clients given as iterables of batches stay as they are. Arguments as in `prepare`.
+    """
+    names, read = _by_name(clients)
+    if not names or not isinstance(read(names[0]), Mapping):
+        return prepare({name: read(name) for name in names}, None, seed=0, round_number=round_number, check=check)
+
+    def examples() -> Iterator[tuple[str, Examples]]:
+        for name in names:
+            with _blaming(str(name), round_number):
                 data = read(name)
-                examples = isinstance(data, Mapping)
-                raw = batching.batches(data, client=str(name), seed=seed, round_number=round_number) if examples else map(as_batch, data)
-                for batch in raw:
-                    check(batch)
-                    yield batch
-            except Exception as error:
-                raise ClientFailure(str(name), round_number, "data", error) from error
+            yield str(name), data
 
-        return Client(str(name), batches)
+    def batches() -> Iterator[Batch]:
+        with _blaming("(all)", round_number):
+            for batch in pooled_batches(examples(), size):
+                check(batch)
+                yield batch
 
-    return [client(name) for name in names]
+    return [Client("(all)", batches)]
+
+
+def _by_name(clients: Any) -> tuple[list, Callable[[Any], Any]]:
+    if isinstance(clients, Mapping):
+        return list(clients), clients.__getitem__
+    if isinstance(clients, Iterable) and not isinstance(clients, str | bytes):
+        listed = list(clients)
+        return list(range(len(listed))), listed.__getitem__
+    raise TypeError(f"clients must be a mapping from id to data, or a list of data, got {type(clients).__name__}.")
+
+
+@contextlib.contextmanager
+def _blaming(client: str, round_number: int) -> Iterator[None]:
+    """Names the client in whatever goes wrong while its data is read."""
+    try:
+        yield
+    except ClientFailure:
+        raise
+    except Exception as error:
+        raise ClientFailure(client, round_number, "data", error) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -20,8 +19,8 @@ from fedloom.core import (
     root_key,
     round_key,
 )
-from fedloom.data import Batching, pooled_batches
-from fedloom.engine import Client, DebugExecutor, Executor, LocalExecutor, MakeExecutor, prepare
+from fedloom.data import Batching
+from fedloom.engine import DebugExecutor, Executor, LocalExecutor, MakeExecutor, pool, prepare
 
 _EXECUTORS: dict[str, MakeExecutor] = {"local": LocalExecutor, "debug": DebugExecutor}
 _EVALUATION_BATCH = 64
@@ -113,7 +112,7 @@ class LearningProcess:
             ClientFailure: A client's data could not be read, or does not fit the model.
         """
         key = round_key(root_key(self.seed), state.round_number)
-        cohort = self._prepare(clients, state.round_number)
+        cohort = prepare(clients, self.batching, seed=self.seed, round_number=state.round_number, check=self.model.check_batch)
         message = self.algorithm.broadcast(state.server)
         sums = self._executor.run(message, state.aggregator, cohort, key, state.round_number)
         server, aggregator, accepted = self._close(state.server, state.aggregator, sums, key)
@@ -152,40 +151,15 @@ class LearningProcess:
         Returns:
             Loss and the model's metrics, `num_examples`, `num_batches`, `num_tokens`; exact over all clients together.
         """
-        if self._carries():
-            size = self.batching.size if self.batching else 1
-            cohort = prepare(
-                clients, Batching(size=size, shuffle=False), seed=self.seed, round_number=state.round_number, check=self.model.check_batch
-            )
+        carry = jax.tree.leaves(self.model.init_carry())
+        if carry:
+            batching = Batching(size=carry[0].shape[0], shuffle=False)
+            cohort = prepare(clients, batching, seed=self.seed, round_number=state.round_number, check=self.model.check_batch)
         else:
-            cohort = self._pooled(clients, batch_size or _EVALUATION_BATCH, state.round_number)
+            size = _EVALUATION_BATCH if batch_size is None else batch_size
+            cohort = pool(clients, size, round_number=state.round_number, check=self.model.check_batch)
         sums = self._evaluator.run(self.get_weights(state), (), cohort, root_key(self.seed), state.round_number)
         return self.model.finish_metrics(jax.device_get(sums.metrics))
-
-    def _prepare(self, clients: Any, round_number: int) -> list[Client]:
-        if self.batching is None:
-            listed = clients.values() if isinstance(clients, Mapping) else clients
-            if isinstance(listed, Iterable) and not isinstance(clients, Mapping):
-                clients = listed = list(listed)
-            if any(isinstance(data, Mapping) for data in listed):
-                raise ValueError("Examples by column need `batching`: LearningProcess(..., batching=fl.data.Batching(size=8)).")
-        batching = self.batching or Batching(size=1)
-        return prepare(clients, batching, seed=self.seed, round_number=round_number, check=self.model.check_batch)
-
-    def _pooled(self, clients: Any, size: int, round_number: int) -> list[Client]:
-        """One client that holds everybody's examples, so that small clients fill whole batches; the sums are the same."""
-        if not isinstance(clients, Mapping):
-            clients = {str(i): data for i, data in enumerate(clients)}
-        first = next(iter(clients.values()), None)
-        if not isinstance(first, Mapping):
-            return prepare(clients, Batching(size=size), seed=self.seed, round_number=round_number, check=self.model.check_batch)
-
-        def batches():
-            for batch in pooled_batches(((name, clients[name]) for name in clients), size):
-                self.model.check_batch(batch)
-                yield batch
-
-        return [Client("(all)", batches)]
 
     def _carries(self) -> bool:
         return bool(jax.tree.leaves(self.model.init_carry()))

@@ -96,6 +96,8 @@ def from_functions(
 
 
 def _optax_only(optimizer: Any) -> optax.GradientTransformation:
+    if optimizer is None:
+        raise ValueError("An optimizer is needed, got None. Pass one, such as optax.sgd(0.1).")
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(f"A model made by from_functions needs optax optimizers, got {type(optimizer).__name__}.")
     return optimizer

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedloom.core import MetricSums
 
-_RESERVED = {"loss", "num_examples", "num_batches", "num_tokens"}
+_RESERVED = {"loss", "num_examples", "num_batches", "num_tokens", "num_clients", "num_nonfinite_clients", "accepted"}
 
 
 class AdditiveMetrics:
