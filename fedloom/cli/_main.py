@@ -110,7 +110,7 @@ class Pretrain:
 
     def run(self) -> None:
         """Trains."""
-        from fedloom.report import batch_bar
+        from fedloom.report import batch_bar, plot_curve
         from fedloom.text import PretrainConfig, pretrain
 
         names = [f.name for f in dataclasses.fields(PretrainConfig)]
@@ -130,6 +130,11 @@ class Pretrain:
 
         with bar:
             epochs = pretrain(self.files, self.out, config, on_batch=on_batch, on_epoch=on_epoch)
+        rows = [
+            {"round": e.epoch + 1, "loss": e.loss, "accuracy": e.accuracy, "eval_loss": e.val_loss, "eval_accuracy": e.val_accuracy}
+            for e in epochs
+        ]
+        plot_curve(rows, self.out.with_suffix(".png"), title=f"pre-training of {self.out.name}", unit="epoch")
         best = min(epochs, key=lambda epoch: epoch.val_loss)
         print(f"{self.out}: validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.4f}, from epoch {best.epoch + 1}")
 
