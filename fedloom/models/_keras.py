@@ -1,14 +1,12 @@
 """from_keras: a Keras model as pure functions.
 
 Losses and metrics become sums over what carries weight; weights keep Keras' own order. Free to change: the checks. With care: `measure`,
-which fixes every denominator, and `_weights_from`, on which the order of all weights depends.
+which fixes every denominator.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -16,10 +14,10 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from fedloom.core import Batch, Model, ModelWeights, Ratio
+from fedloom.core import Batch, Model, Ratio
 
-from .._files import replacing
 from ._clone import input_structure, is_rebuildable, layers_of, rebuild
+from ._keras_weights import assign_weights, fresh_weights, save_model, weights_from
 from ._metrics import additive_metrics, compiled_metrics
 from ._optimizer import as_optax
 from ._stateless import StatelessCall
@@ -100,7 +98,7 @@ def from_keras(
         return {"loss": sums["loss"].value(), **metric_list.finish(sums), **plain}
 
     return Model(
-        init=lambda key: _fresh_weights(keras_model, key),
+        init=lambda key: fresh_weights(keras_model, key),
         init_carry=lambda: call.zero_state() if carries else (),
         init_metrics=init_metrics,
         loss=loss_fn,
@@ -108,9 +106,9 @@ def from_keras(
         finish_metrics=finish,
         check_batch=_batch_check(keras_model, _resolve_loss(keras_model, loss)),
         as_optax=lambda optimizer: as_optax(optimizer, call.trainable, keras_model.optimizer if keras_model.compiled else None),
-        weights_from=lambda source: _weights_from(keras_model, source),
-        assign=_assign,
-        save=lambda weights, folder: _save(keras_model, weights, folder),
+        weights_from=lambda source: weights_from(keras_model, source),
+        assign=assign_weights,
+        save=lambda weights, folder: save_model(keras_model, weights, folder),
         learned=_learned(call) if non_trainable == "mean" else (False,) * len(call.frozen),
     )
 
@@ -197,66 +195,6 @@ def _learned(call: StatelessCall) -> tuple[bool, ...]:
     x = jax.tree.map(lambda t: jax.ShapeDtypeStruct([1 if d is None else d for d in t.shape], t.dtype), input_structure(call.model))
     jax.eval_shape(trace, *[[jax.ShapeDtypeStruct(v.shape, v.dtype) for v in kind] for kind in (call.trainable, call.frozen)], x)
     return tuple(changed)
-
-
-def _fresh_weights(model: keras.Model, key) -> ModelWeights:
-    """Weights as the model's initializers draw them, decided by the key alone."""
-    if not is_rebuildable(model):
-        raise TypeError(f"Fresh weights need a Sequential or Functional model, got {type(model).__name__}; pass weights instead.")
-    # Keras draws the seeds of its initializers from Python's global generator; it is put back as it was.
-    state = random.getstate()
-    try:
-        random.seed(int.from_bytes(np.asarray(jax.random.key_data(key)).tobytes(), "little"))
-        fresh = rebuild(model, model.inputs[0].shape[0], stateful=None, fused=False)
-    finally:
-        random.setstate(state)
-    return _weights_from(fresh, fresh)
-
-
-def _weights_from(model: keras.Model, source: Any) -> ModelWeights:
-    """`ModelWeights` from a Keras model, a list of arrays in Keras' order, or `ModelWeights`; shapes are checked against `model`."""
-    expected = [tuple(w.shape) for w in model.weights]
-    if isinstance(source, ModelWeights):
-        kinds = list(zip(source, (model.trainable_weights, model.non_trainable_weights), strict=True))
-        for values, variables in kinds:
-            _check_shapes([tuple(np.shape(v)) for v in values], [tuple(w.shape) for w in variables], model.name)
-        # Copies: on a CPU, JAX may otherwise use a NumPy array where it lies, and see what the user writes there later.
-        return ModelWeights(*[[jnp.array(v, dtype=w.dtype) for v, w in zip(*kind, strict=True)] for kind in kinds])
-    values = [w.value for w in source.weights] if isinstance(source, keras.Model) else list(source)
-    _check_shapes([tuple(np.shape(v)) for v in values], expected, model.name)
-    by_id = {id(w): jnp.asarray(v, dtype=w.dtype) for w, v in zip(model.weights, values, strict=True)}
-    # Copies, so that training the user's model further, or donating these, touches nothing of the other.
-    kinds = (model.trainable_weights, model.non_trainable_weights)
-    return ModelWeights(*[[jnp.array(by_id[id(w)], copy=True) for w in kind] for kind in kinds])
-
-
-def _assign(model: keras.Model, weights: ModelWeights) -> None:
-    """Puts weights into a Keras model of the same architecture, all or none."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Weights can be assigned to a keras.Model, got {type(model).__name__}.")
-    kinds = list(zip((model.trainable_weights, model.non_trainable_weights), weights, strict=True))
-    for targets, values in kinds:
-        _check_shapes([tuple(np.shape(v)) for v in values], [tuple(w.shape) for w in targets], model.name)
-    for targets, values in kinds:
-        for target, value in zip(targets, values, strict=True):
-            target.assign(value)
-
-
-def _save(model: keras.Model, weights: ModelWeights, folder: Path) -> Path:
-    """Writes `model.keras`: the model as it was given, with these weights, not compiled."""
-    copy = keras.models.clone_model(model)
-    _assign(copy, weights)
-    with replacing(folder / "model.keras") as unfinished:
-        copy.save(unfinished)
-    return folder / "model.keras"
-
-
-def _check_shapes(got: list[tuple], expected: list[tuple], name: str) -> None:
-    if len(got) != len(expected):
-        raise ValueError(f"Model {name!r} has {len(expected)} weights, got {len(got)} arrays. Give one per weight, in the model's order.")
-    for i, (g, e) in enumerate(zip(got, expected, strict=True)):
-        if g != e:
-            raise ValueError(f"Weight {i} of model {name!r} must have shape {e}, got {g}. Do both come from the same architecture?")
 
 
 def _batch_check(model: keras.Model, loss):
