@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,12 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         yield unfinished
         os.replace(unfinished, target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                error.errno, f"The disk is full: {target} could not be written. Free some space, or choose another place"
+            ) from error
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -39,7 +39,9 @@ class Train:
 
         run_dir = self.run_dir or next_run_dir("runs", self.task)
         if not self.json:
-            Console(stderr=True).print(f"Fine-tuning {self.config.model!r} on {self.task}; results go to {run_dir}", highlight=False)
+            Console(stderr=True).print(
+                f"Fine-tuning {self.config.model!r} on {self.task}; results go to {run_dir}", highlight=False, soft_wrap=True
+            )
         result, _ = run_shakespeare(self.config, run_dir=run_dir, progress=not self.json)
         found = summary(result)
         if self.json:
@@ -56,8 +58,9 @@ class Train:
             f"held-out accuracy {found['accuracy_before']:.4f} -> {found['accuracy_after']:.4f} ({points:+.1f} points), "
             f"loss {found['loss_before']:.4f} -> {found['loss_after']:.4f}{verdict}",
             highlight=False,
+            soft_wrap=True,
         )
-        console.print(f"model, metrics and curve: {run_dir}", highlight=False)
+        console.print(f"model, metrics and curve: {run_dir}", highlight=False, soft_wrap=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,6 +129,7 @@ class Pretrain:
                 f"epoch {epoch.epoch + 1:>3}/{config.epochs}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.4f}  "
                 f"validation loss {epoch.val_loss:.4f}  accuracy {epoch.val_accuracy:.4f}  {epoch.seconds:.0f} s",
                 highlight=False,
+                soft_wrap=True,
             )
 
         with bar:

@@ -50,11 +50,13 @@ class TrainingProgress:
         if held_out:
             train = f"  training {' '.join(_metrics(row, '', ('loss', 'accuracy')))}" if row["round"] else ""
             time = f"  {row['seconds']:.1f} s" if row["round"] else ""
-            self._bar.console.print(f"round {row['round']:>4}/{self._rounds}  held out {' '.join(held_out)}{train}{time}", highlight=False)
+            self._bar.console.print(
+                f"round {row['round']:>4}/{self._rounds}  held out {' '.join(held_out)}{train}{time}", highlight=False, soft_wrap=True
+            )
 
     def warn(self, text: str) -> None:
         """A line that stands out."""
-        self._bar.console.print(f"[bold yellow]{text}[/]", highlight=False)
+        self._bar.console.print(f"[bold yellow]{text}[/]", highlight=False, soft_wrap=True)
 
 
 def _metrics(row: Row, prefix: str, names: tuple[str, ...]) -> list[str]:

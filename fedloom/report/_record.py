@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """The settings of the run, as JSON."""
-        write_text(self.path / "config.json", json.dumps(config, indent=1, default=str) + "\n")
+        write_text(self.path / "config.json", json.dumps(config, indent=1, default=_plain) + "\n")
 
     def write_metrics(self, rows: Sequence[Row]) -> None:
         """All rounds so far; a metric that a round does not have stays empty."""
@@ -45,6 +46,12 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.path / "metrics.csv", out.getvalue())
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)
 
 
 def next_run_dir(parent: str | Path, name: str) -> Path:

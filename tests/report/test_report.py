@@ -1,7 +1,9 @@
+import errno
+
 import numpy as np
 import pytest
 
-from fedloom._files import write_text
+from fedloom._files import replacing, write_text
 from fedloom.report import RunFolder, next_run_dir, plot_curve
 
 ROWS = [
@@ -35,6 +37,15 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     write_text(tmp_path / "a.txt", "old")
     with pytest.raises(UnicodeEncodeError):
         write_text(tmp_path / "a.txt", "new \ud800")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(OSError, match="The disk is full: .*a.txt"), replacing(tmp_path / "a.txt") as unfinished:
+        unfinished.write_text("half of")
+        raise OSError(errno.ENOSPC, "No space left on device")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
