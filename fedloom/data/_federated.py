@@ -5,6 +5,7 @@ Free to change: how examples are held. With care: the meaning of `sizes` and the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
@@ -101,9 +102,56 @@ class FederatedDataset(Mapping[str, Examples]):
                 self[client_id]  # raises, with the message that a look-up gives
         return FederatedDataset({c: self._sizes[c] for c in wanted}, self._read, name=self.name)
 
+    def sample(self, size: int, *, seed: int = 0) -> FederatedDataset:
+        """So many clients, drawn uniformly without replacement, in the order that they have here.
+
+        Raises:
+            ValueError: `size` is not in [1, number of clients].
+        """
+        if not 1 <= size <= len(self):
+            raise ValueError(f"size must be in [1, {len(self)}], the number of clients of {self.name}, got {size}.")
+        chosen = np.random.default_rng(seed).choice(len(self), size, replace=False)
+        return self.subset(self.client_ids[i] for i in sorted(chosen))
+
+    def split(self, share: float) -> tuple[FederatedDataset, FederatedDataset]:
+        """Every client's examples in two: all but the last `share` of them, and those; both halves have all clients.
+
+        Args:
+            share: In (0, 1). The second half is rounded up, but a client's first example is always in the first half.
+
+        Raises:
+            ValueError: `share` is out of range.
+
+        Example:
+            >>> train, test = FederatedDataset.from_dict({"ada": {"x": [1, 2, 3]}}).split(0.3)
+            >>> train["ada"]["x"], test["ada"]["x"], test.sizes["ada"]
+            (array([1, 2]), array([3]), 1)
+        """
+        if not 0 < share < 1:
+            raise ValueError(f"share must lie between 0 and 1, got {share}.")
+        read = self._read
+
+        def part(columns: Examples, second: bool) -> Examples:
+            count = num_examples(columns, client="")
+            border = count - held_out_count(count, share)
+            return {name: values[border:] if second else values[:border] for name, values in columns.items()}
+
+        held = {client: held_out_count(size, share) for client, size in self._sizes.items()}
+        rest = {client: size - held[client] for client, size in self._sizes.items()}
+        return (
+            FederatedDataset(rest, lambda client: part(read(client), second=False), name=f"{self.name}, first part"),
+            FederatedDataset(held, lambda client: part(read(client), second=True), name=f"{self.name}, last part"),
+        )
+
     def filter_sizes(self, *, at_least: int) -> FederatedDataset:
         """The clients with at least so many source examples."""
         return self.subset(c for c, size in self._sizes.items() if size >= at_least)
+
+
+def held_out_count(count: int, share: float) -> int:
+    """How many of a client's examples are held out: the share rounded up, but not all of them."""
+    # Rounded first: 100 * 0.07 is a hair more than 7.
+    return max(0, min(math.ceil(round(count * share, 9)), count - 1))
 
 
 def num_examples(examples: Examples, *, client: str) -> int:

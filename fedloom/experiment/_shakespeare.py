@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import optax
 
 from fedloom import algorithms
@@ -86,8 +85,6 @@ def run_shakespeare(config: ShakespeareConfig, *, run_dir: str | Path, progress:
 
     keras_model, process = build(config)
     train_set, held_out = data(config)
-    if config.clients:
-        train_set = train_set.subset(config.clients)
 
     def sample_text() -> str:
         return text.generate(keras_model, config.prompt, length=config.sample_length, temperature=config.temperature, seed=config.seed)
@@ -136,11 +133,10 @@ def data(config: ShakespeareConfig) -> tuple[FederatedDataset, FederatedDataset]
 
     windows = CharWindows(length=config.length, remainder=config.remainder)
     train_set, held_out = shakespeare(config.source, path=config.data_path)
-    train_set = train_set.filter_sizes(at_least=config.min_examples)
+    train_set = train_set.subset(config.clients) if config.clients else train_set.filter_sizes(at_least=config.min_examples)
     held_out = held_out.filter_sizes(at_least=1)
     if 0 < config.evaluate_clients < len(held_out):
-        chosen = np.random.default_rng(config.seed).choice(len(held_out), config.evaluate_clients, replace=False)
-        held_out = held_out.subset(held_out.client_ids[i] for i in sorted(chosen))
+        held_out = held_out.sample(config.evaluate_clients, seed=config.seed)
     return train_set.map(windows), held_out.map(windows)
 
 

