@@ -21,7 +21,7 @@ class CharWindows:
         >>> windows = CharWindows(length=3, vocabulary=tuple("abc"))
         >>> columns = windows({"snippets": ["abca", "cb"]})
         >>> columns["x"].tolist(), columns["y"].tolist(), columns["sample_weight"].tolist()
-        ([[0, 1, 2], [2, 0, 0]], [[1, 2, 0], [1, 0, 0]], [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+        ([[0, 1, 2], [2, 1, 0]], [[1, 2, 0], [1, 0, 0]], [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
     """
 
     length: int = 100  # characters of x
