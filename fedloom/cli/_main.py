@@ -73,7 +73,7 @@ class Generate:
     model: tyro.conf.Positional[str] = "dickens"  # a run folder, a model file, or the name of a shipped model
     prompt: str = "What of TensorFlow Federated, you ask? "
     length: int = 300  # characters to add
-    temperature: float = 0.8  # 0 always takes the likeliest character
+    temperature: float = 0.5  # 0 always takes the likeliest character
     seed: int = 0
     json: bool = False  # print one line of JSON
     traceback: bool = False  # show where an error came from

@@ -55,7 +55,7 @@ class ShakespeareConfig:
     evaluate_clients: int = 60  # held-out speeches of so many clients, the same ones throughout; 0 takes all
     prompt: str = "What of TensorFlow Federated, you ask? "
     sample_length: int = 300  # characters
-    temperature: float = 0.8
+    temperature: float = 0.5
     seed: int = 0
     executor: Literal["local", "debug"] = "local"
 
