@@ -1,3 +1,17 @@
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
+
+
+@pytest.fixture(scope="session")
+def tff_folder():
+    """The folder with TFF's real Shakespeare files; without it a test is skipped, but in CI it fails."""
+    shared = Path(os.environ.get("FEDLOOM_SHARED", Path(__file__).parents[2] / "shared"))
+    folder = shared / "data" / "shakespeare_tff"
+    if not folder.is_dir():
+        message = f"TFF's files are not at {folder}; set FEDLOOM_SHARED to the folder that holds data/shakespeare_tff"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    return folder

@@ -22,6 +22,7 @@ from fedloom.core import (
     Model,
     ModelWeights,
     PyTree,
+    add_metrics,
     apply_non_trainable,
     non_trainable_update,
 )
@@ -77,7 +78,7 @@ def fedavg(
         grads, (metrics, non_trainable, carry) = jax.grad(model.loss, has_aux=True)(*local.weights, local.carry, batch, key)
         updates, opt_state = client_optimizer.update(grads, local.opt_state, local.weights.trainable)
         trainable = optax.apply_updates(local.weights.trainable, updates)
-        return LocalState(ModelWeights(trainable, non_trainable), carry, opt_state, jax.tree.map(jax.numpy.add, local.metrics, metrics))
+        return LocalState(ModelWeights(trainable, non_trainable), carry, opt_state, add_metrics(local.metrics, metrics))
 
     def finish(message, local):
         update = ModelWeights(

@@ -15,6 +15,7 @@ from ._keys import round_key as round_key
 from ._keys import step_key as step_key
 from ._metrics import MetricSums as MetricSums
 from ._metrics import Ratio as Ratio
+from ._metrics import add as add_metrics
 from ._model import Carry as Carry
 from ._model import Model as Model
 from ._model import apply_non_trainable as apply_non_trainable
@@ -53,6 +54,7 @@ __all__ = [
     "Ratio",
     "RoundSums",
     "ServerState",
+    "add_metrics",
     "add_sums",
     "apply_non_trainable",
     "client_key",

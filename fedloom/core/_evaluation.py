@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from ._aggregator import Aggregator, Contribution
 from ._algorithm import Algorithm, ClientOutput, ClientWork
-from ._metrics import MetricSums
+from ._metrics import MetricSums, add
 from ._model import Carry, Model
 
 
@@ -26,7 +25,7 @@ def evaluation(model: Model) -> tuple[Algorithm, Aggregator]:
 
     def step(weights, local, batch, key):
         metrics, carry = model.evaluate(weights, local.carry, batch)
-        return _LocalState(carry, jax.tree.map(jnp.add, local.metrics, metrics))
+        return _LocalState(carry, add(local.metrics, metrics))
 
     def finish(weights, local):
         return ClientOutput(Contribution((), jnp.float32(0)), local.metrics)

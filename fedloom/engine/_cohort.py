@@ -34,8 +34,12 @@ def prepare(clients: Any, batching: Batching | None, *, seed: int, round_number:
     Raises:
         TypeError: `clients` is neither a mapping nor an iterable.
     """
-    names, read = _by_name(clients)
+    return _prepare(*_by_name(clients), batching, seed, round_number, check)
 
+
+def _prepare(
+    names: list, read: Callable[[Any], Any], batching: Batching | None, seed: int, round_number: int, check: Callable[[Batch], None]
+) -> list[Client]:
     def batches(name: Any) -> Iterator[Batch]:
         with _blaming(str(name), round_number):
             data = read(name)
@@ -58,11 +62,16 @@ def pool(clients: Any, size: int, *, round_number: int, check: Callable[[Batch],
     Clients given as iterables of batches stay as they are. Arguments as in `prepare`.
     """
     names, read = _by_name(clients)
-    if not names or not isinstance(read(names[0]), Mapping):
-        return prepare({name: read(name) for name in names}, None, seed=0, round_number=round_number, check=check)
+    if not names:
+        return []
+    with _blaming(str(names[0]), round_number):
+        first = read(names[0])
+    if not isinstance(first, Mapping):
+        return _prepare(names, read, None, 0, round_number, check)
 
     def examples() -> Iterator[tuple[str, Examples]]:
-        for name in names:
+        yield str(names[0]), first
+        for name in names[1:]:
             with _blaming(str(name), round_number):
                 data = read(name)
             yield str(name), data

@@ -72,7 +72,7 @@ class LearningProcess:
         self.seed = seed
         if not callable(executor) and executor not in _EXECUTORS:
             raise ValueError(f"executor must be one of {sorted(_EXECUTORS)} or a function that makes one, got {executor!r}.")
-        if batching is not None and batching.shuffle and self._carries():
+        if batching is not None and batching.shuffle and self._carried_rows():
             raise ValueError(
                 'Batching.shuffle must be False for a model with rnn_state="carry": the state of a text goes from batch to batch in '
                 "the order of the text."
@@ -151,9 +151,8 @@ class LearningProcess:
         Returns:
             Loss and the model's metrics, `num_examples`, `num_batches`, `num_tokens`; exact over all clients together.
         """
-        carry = jax.tree.leaves(self.model.init_carry())
-        if carry:
-            batching = Batching(size=carry[0].shape[0], shuffle=False)
+        if rows := self._carried_rows():
+            batching = Batching(size=rows, shuffle=False)
             cohort = prepare(clients, batching, seed=self.seed, round_number=state.round_number, check=self.model.check_batch)
         else:
             size = _EVALUATION_BATCH if batch_size is None else batch_size
@@ -161,8 +160,10 @@ class LearningProcess:
         sums = self._evaluator.run(self.get_weights(state), (), cohort, root_key(self.seed), state.round_number)
         return self.model.finish_metrics(jax.device_get(sums.metrics))
 
-    def _carries(self) -> bool:
-        return bool(jax.tree.leaves(self.model.init_carry()))
+    def _carried_rows(self) -> int:
+        """The batch size that a carried RNN state is tied to; 0 if none is carried."""
+        carry = jax.tree.leaves(self.model.init_carry())
+        return carry[0].shape[0] if carry else 0
 
     def _shape_of_value(self, server: ServerState):
         def value():

@@ -62,8 +62,9 @@ def from_keras(
     _check_model(keras_model)
     if non_trainable not in ("mean", "keep"):
         raise ValueError(f'non_trainable must be "mean" or "keep", got {non_trainable!r}.')
-    elementwise, one = _elementwise(_resolve_loss(keras_model, loss), masked_loss)
-    metric_list = additive_metrics(compiled_metrics(keras_model) if metrics is None else metrics, keras_model, loss)
+    resolved = _resolve_loss(keras_model, loss)
+    elementwise, one = _elementwise(resolved, masked_loss)
+    metric_list = additive_metrics(compiled_metrics(keras_model) if metrics is None else metrics, resolved)
     carries = rnn_state == "carry"
     call = StatelessCall(_prepare(keras_model, rnn_state))
 
@@ -104,7 +105,7 @@ def from_keras(
         loss=loss_fn,
         evaluate=evaluate,
         finish_metrics=finish,
-        check_batch=_batch_check(keras_model, _resolve_loss(keras_model, loss)),
+        check_batch=_batch_check(keras_model, resolved),
         as_optax=lambda optimizer: as_optax(optimizer, call.trainable, keras_model.optimizer if keras_model.compiled else None),
         weights_from=lambda source: weights_from(keras_model, source),
         assign=assign_weights,

@@ -37,14 +37,14 @@ class AdditiveMetrics:
         return {name: _plain(metric.stateless_result(sums[name])) for name, metric in self.metrics.items()}
 
 
-def additive_metrics(metrics: Sequence[keras.metrics.Metric | str], model: keras.Model, loss: Any) -> AdditiveMetrics:
-    """Fresh copies of these metrics.
+def additive_metrics(metrics: Sequence[keras.metrics.Metric | str], loss: Any) -> AdditiveMetrics:
+    """Fresh copies of these metrics; "accuracy" is the one that goes with the loss.
 
     Raises:
         ValueError: Two have the same name, one has a name that fedloom uses itself, one does not start from zero, or has no variables yet.
         TypeError: One is not a Keras metric.
     """
-    copies = [_copy(metric, model, loss) for metric in metrics]
+    copies = [_copy(metric, loss) for metric in metrics]
     names = [metric.name for metric in copies]
     for name in names:
         if name in _RESERVED or names.count(name) > 1:
@@ -66,9 +66,9 @@ def compiled_metrics(model: keras.Model) -> list:
     return [metric if isinstance(metric, str) else keras.saving.deserialize_keras_object(metric) for metric in given]
 
 
-def _copy(metric: Any, model: keras.Model, loss: Any) -> keras.metrics.Metric:
+def _copy(metric: Any, loss: Any) -> keras.metrics.Metric:
     if metric in ("accuracy", "acc"):
-        return _accuracy(keras.losses.get(loss if loss is not None else model.loss), name=metric)
+        return _accuracy(loss, name=metric)
     if isinstance(metric, str):
         metric = keras.metrics.get(metric)
     if not isinstance(metric, keras.metrics.Metric):

@@ -44,6 +44,6 @@ def plot_curve(rows: Sequence[Row], path: str | Path, *, title: str, unit: str =
         axes.set_title(name, fontsize=10)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, framealpha=0.9, edgecolor="none")
     with replacing(Path(path)) as unfinished:
         figure.savefig(unfinished, format="png")

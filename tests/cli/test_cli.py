@@ -1,5 +1,6 @@
 """The commands as a user runs them, on a small model and TFF's layout of data in small."""
 
+import dataclasses
 import json
 
 import h5py
@@ -9,6 +10,8 @@ from golden_cases import keras
 
 import fedloom as fl
 from fedloom.cli import main
+from fedloom.cli._main import Pretrain
+from fedloom.text import PretrainConfig
 
 TEXT = "Shall I compare thee to a summer's day? Thou art more lovely and more temperate. "
 
@@ -104,6 +107,12 @@ def test_pretrain_writes_a_model_that_generates(tmp_path, capsys):
     assert "validation loss" in capsys.readouterr().out
     assert main(["generate", str(tmp_path / "m.keras"), "--prompt", "Thou", "--length", "3", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["text"]) == 7
+
+
+def test_the_flags_of_pretrain_are_its_settings_with_the_same_defaults():
+    flags = {f.name: f.default for f in dataclasses.fields(Pretrain)}
+    for setting in dataclasses.fields(PretrainConfig):
+        assert flags[setting.name] == setting.default, setting.name
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["generate"], ["pretrain"]])

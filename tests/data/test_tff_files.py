@@ -1,7 +1,6 @@
 """TFF's files: the real HDF5 ones, and SQLite ones made here in TFF's layout."""
 
 import lzma
-import os
 import pickle
 import sqlite3
 from contextlib import closing, suppress
@@ -16,8 +15,6 @@ from hypothesis import strategies as st
 from fedloom.data.datasets import _tff, shakespeare
 from fedloom.data.datasets._tff import decompress, example_bytes, read_hdf5, read_sqlite, read_tff
 
-SHARED = Path(os.environ.get("FEDLOOM_SHARED", Path(__file__).parents[2].parent / "shared"))
-TFF = SHARED / "data" / "shakespeare_tff"
 KING = "THE_TRAGEDY_OF_KING_LEAR_KING"
 
 # Client ids that would break out of a carelessly quoted query or path.
@@ -68,11 +65,8 @@ def write_hdf5(path: Path, clients=CLIENTS) -> Path:
 
 
 @pytest.fixture(scope="module")
-def real():
-    if not TFF.is_dir():
-        message = f"TFF's files are not at {TFF}; set FEDLOOM_SHARED to the folder that holds data/shakespeare_tff"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
-    return shakespeare("tff", path=TFF)
+def real(tff_folder):
+    return shakespeare("tff", path=tff_folder)
 
 
 def test_the_real_files_have_the_documented_sizes(real):

@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,8 +5,6 @@ from hypothesis import strategies as st
 
 import fedloom as fl
 from fedloom.text import TUTORIAL_VOCAB, CharWindows, decode, encode
-
-SHARED = Path(os.environ.get("FEDLOOM_SHARED", Path(__file__).parents[3] / "shared"))
 
 
 def test_the_vocabulary_is_the_tutorials():
@@ -50,14 +45,9 @@ def test_dropping_keeps_the_whole_windows_only(text, length):
         np.testing.assert_array_equal(dropped[name], padded[name][:whole])
 
 
-def test_the_counts_of_the_real_training_split():
+def test_the_counts_of_the_real_training_split(tff_folder):
     """TFF's own files: with `drop` what the tutorial's preparation leaves of them, with `pad` everything."""
-    folder = SHARED / "data" / "shakespeare_tff"
-    if not folder.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"{folder} is missing; set FEDLOOM_SHARED")
-        pytest.skip(f"{folder} is not here")
-    train, _ = fl.data.shakespeare("tff", path=folder)
+    train, _ = fl.data.shakespeare("tff", path=tff_folder)
     dropped = [len(train.map(CharWindows(100, remainder="drop"))[client]["x"]) for client in train]
     assert sum(dropped) == 23_010
     assert sum(n // 8 for n in dropped) == 2_629
