@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from . import algorithms as algorithms
     from . import data as data
     from . import models as models
+    from . import optimizers as optimizers
+    from . import privacy as privacy
     from . import text as text
     from .experiment import LearningProcess as LearningProcess
     from .experiment import ProcessState as ProcessState
@@ -29,11 +31,13 @@ __all__ = [
     "data",
     "evaluate",
     "models",
+    "optimizers",
+    "privacy",
     "text",
     "train",
 ]
 
-_PACKAGES = {"aggregators", "algorithms", "data", "models", "text"}
+_PACKAGES = {"aggregators", "algorithms", "data", "models", "optimizers", "privacy", "text"}
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that exists
 

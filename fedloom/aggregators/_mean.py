@@ -1,21 +1,21 @@
-"""The mean of what clients contribute, weighted or not."""
+"""The mean of what clients contribute, weighted or not, and the sum."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-from fedloom.core import Aggregator, Contribution
+from fedloom.core import Aggregator, Contribution, same_bound
 
 
 def weighted_mean() -> Aggregator:
     """sum_i w_i v_i / sum_i w_i; with no weight at all, zeros of weight 0, and the round does not count."""
 
     def encode(state, contribution, key):
-        value, weight = contribution
-        return Contribution(jax.tree.map(lambda v: weight.astype(v.dtype) * v, value), weight)
+        weight = contribution.weight
+        return contribution._replace(value=jax.tree.map(lambda v: weight.astype(v.dtype) * v, contribution.value))
 
-    return Aggregator(lambda value: (), encode, _divide)
+    return Aggregator(lambda value: (), encode, _divide, name="mean")
 
 
 def unweighted_mean() -> Aggregator:
@@ -23,13 +23,33 @@ def unweighted_mean() -> Aggregator:
 
     To leave empty and zeroed clients out, use `weighted_mean` with `client_weight="uniform"`, which is the better estimate.
     """
-
-    def encode(state, contribution, key):
-        return contribution._replace(weight=jnp.ones_like(contribution.weight))
-
-    return Aggregator(lambda value: (), encode, _divide)
+    return Aggregator(lambda value: (), _count_one, _divide, name="mean")
 
 
-def _divide(state, total, key):
+def fixed_mean(cohort_size: float) -> Aggregator:
+    """sum_i v_i / `cohort_size`, whoever took part: what a client can change does not depend on the others, as privacy needs it.
+
+    Raises:
+        ValueError: `cohort_size` is not above 0.
+    """
+    if not cohort_size > 0:
+        raise ValueError(f"cohort_size must be above 0, got {cohort_size}. Give the number of clients that a round is meant to have.")
+
+    def decode(state, total, key):
+        return total._replace(value=jax.tree.map(lambda v: v / jnp.asarray(cohort_size, v.dtype), total.value)), state, {}
+
+    return Aggregator(lambda value: (), _count_one, decode, name="mean", bound=same_bound)
+
+
+def sum() -> Aggregator:
+    """sum_i v_i, without weights."""
+    return Aggregator(lambda value: (), _count_one, lambda state, total, key: (total, state, {}), name="sum", bound=same_bound)
+
+
+def _count_one(state, contribution, key):
+    return contribution._replace(weight=jnp.ones_like(contribution.weight))
+
+
+def _divide(state, total: Contribution, key):
     divisor = jnp.where(total.weight > 0, total.weight, 1)
-    return total._replace(value=jax.tree.map(lambda v: v / divisor.astype(v.dtype), total.value)), state
+    return total._replace(value=jax.tree.map(lambda v: v / divisor.astype(v.dtype), total.value)), state, {}

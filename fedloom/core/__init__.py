@@ -3,12 +3,25 @@
 from ._aggregator import Aggregator as Aggregator
 from ._aggregator import AggregatorState as AggregatorState
 from ._aggregator import Contribution as Contribution
+from ._aggregator import Measurements as Measurements
+from ._aggregator import Mechanism as Mechanism
+from ._aggregator import chain as chain
+from ._aggregator import same_bound as same_bound
 from ._algorithm import Algorithm as Algorithm
 from ._algorithm import ClientOutput as ClientOutput
+from ._algorithm import ClientState as ClientState
 from ._algorithm import ClientWork as ClientWork
+from ._algorithm import Message as Message
+from ._algorithm import Pass as Pass
+from ._algorithm import Prelude as Prelude
+from ._algorithm import ReadBatches as ReadBatches
 from ._algorithm import ServerState as ServerState
+from ._algorithm import every_batch as every_batch
 from ._errors import ClientFailure as ClientFailure
+from ._errors import PrivacyBudgetExceeded as PrivacyBudgetExceeded
 from ._evaluation import evaluation as evaluation
+from ._hparams import hyperparameters as hyperparameters
+from ._hparams import with_hyperparameters as with_hyperparameters
 from ._keys import client_key as client_key
 from ._keys import root_key as root_key
 from ._keys import round_key as round_key
@@ -21,11 +34,16 @@ from ._model import Model as Model
 from ._model import apply_non_trainable as apply_non_trainable
 from ._model import non_trainable_update as non_trainable_update
 from ._round import CLIENTS_PER_PARTIAL_SUM as CLIENTS_PER_PARTIAL_SUM
+from ._round import ClientReport as ClientReport
+from ._round import Closed as Closed
+from ._round import Kept as Kept
 from ._round import RoundSums as RoundSums
 from ._round import add_sums as add_sums
 from ._round import close as close
 from ._round import contribute as contribute
 from ._round import empty_sums as empty_sums
+from ._round import first_kept as first_kept
+from ._round import stack_contributions as stack_contributions
 from ._types import Array as Array
 from ._types import Batch as Batch
 from ._types import Key as Key
@@ -43,27 +61,45 @@ __all__ = [
     "Carry",
     "ClientFailure",
     "ClientOutput",
+    "ClientReport",
+    "ClientState",
     "ClientWork",
+    "Closed",
     "Contribution",
+    "Kept",
     "Key",
+    "Measurements",
+    "Mechanism",
+    "Message",
     "MetricSums",
     "Model",
     "ModelWeights",
     "Params",
+    "Pass",
+    "Prelude",
+    "PrivacyBudgetExceeded",
     "PyTree",
     "Ratio",
+    "ReadBatches",
     "RoundSums",
     "ServerState",
     "add_metrics",
     "add_sums",
     "apply_non_trainable",
+    "chain",
     "client_key",
     "close",
     "contribute",
     "empty_sums",
     "evaluation",
+    "every_batch",
+    "first_kept",
+    "hyperparameters",
     "non_trainable_update",
     "root_key",
     "round_key",
+    "same_bound",
+    "stack_contributions",
     "step_key",
+    "with_hyperparameters",
 ]

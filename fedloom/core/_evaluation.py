@@ -20,7 +20,7 @@ class _LocalState(NamedTuple):
 def evaluation(model: Model) -> tuple[Algorithm, Aggregator]:
     """An algorithm whose server state is the weights, and whose rounds change nothing; the sums of its metrics are the result."""
 
-    def begin(weights, key):
+    def begin(weights, client_state, key):
         return _LocalState(model.init_carry(), model.init_metrics())
 
     def step(weights, local, batch, key):
@@ -30,6 +30,13 @@ def evaluation(model: Model) -> tuple[Algorithm, Aggregator]:
     def finish(weights, local):
         return ClientOutput(Contribution((), jnp.float32(0)), local.metrics)
 
-    algorithm = Algorithm(model, lambda weights: weights, ClientWork(begin, step, finish), lambda state, value: state, lambda state: state)
-    nothing = Aggregator(lambda value: (), lambda state, contribution, key: contribution, lambda state, total, key: (total, state))
+    algorithm = Algorithm(
+        model,
+        init=lambda weights: weights,
+        client=ClientWork(begin, step, finish),
+        server_update=lambda state, message, aggregate: (state, {}),
+        broadcast=lambda state, round_number: state,
+        name="evaluation",
+    )
+    nothing = Aggregator(lambda value: (), lambda state, contribution, key: contribution, lambda state, total, key: (total, state, {}))
     return algorithm, nothing

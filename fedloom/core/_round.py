@@ -5,17 +5,19 @@ Semantics: those of `goldens/README.md`, points 3 to 8, with a non-finite client
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from . import _metrics as metrics
 from ._aggregator import Aggregator, AggregatorState, Contribution
-from ._algorithm import Algorithm, ClientOutput, Message, ServerState
+from ._algorithm import Algorithm, ClientOutput, ClientState, Message, ServerState
 from ._keys import aggregate_key, client_key
 from ._metrics import MetricSums
-from ._types import Key
+from ._types import Array, Key, ModelWeights, PyTree
 
 CLIENTS_PER_PARTIAL_SUM = 8
 """Contributions are summed in blocks of so many clients, then block by block, in the order of the cohort, wherever the work was done."""
@@ -28,17 +30,59 @@ class RoundSums(NamedTuple):
     metrics: MetricSums
     num_clients: jax.Array
     num_nonfinite_clients: jax.Array
+    num_negative_weights: jax.Array
 
 
-def contribute(aggregator: Aggregator, aggregator_state: AggregatorState, output: ClientOutput, key: Key) -> RoundSums:
-    """One client's part of the sums.
+class Kept(NamedTuple):
+    """What stays with a client until its next round."""
 
-    If any element of its value or weight is not finite, the value becomes zeros, the weight 0, and its metrics do not count.
+    algorithm: ClientState = ()
+    aggregator: PyTree = ()  # its memory, such as the error feedback of a compression
+
+
+class ClientReport(NamedTuple):
+    """One client's round, where more than its part of the sums is wanted."""
+
+    kept: Kept  # for its next round
+    contribution: Any  # encoded, if the aggregator needs all at once
+    weight: Array
+    update_norm: Array  # L2, of all it would send, before any aggregator; NaN if it is not finite
+    finite: Array
+    tally: PyTree  # what the aggregator counted of it
+    metrics: MetricSums
+    seconds: float = float("nan")  # measured by the executor
+
+
+def first_kept(algorithm: Algorithm, aggregator: Aggregator, weights: ModelWeights, value: PyTree) -> Kept:
+    """What a client that takes part for the first time has: no history."""
+    return Kept(algorithm.init_client(weights), aggregator.init_client(value))
+
+
+def contribute(
+    aggregator: Aggregator, aggregator_state: AggregatorState, output: ClientOutput, key: Key, kept: Kept = Kept()
+) -> tuple[RoundSums, ClientReport]:
+    """One client's part of the sums, and its report.
+
+    If any element of its value or weight is not finite, the value becomes zeros, the weight 0, its metrics do not count, and it keeps what
+    it had.
+
+    Args:
+        aggregator: The aggregator.
+        aggregator_state: Its state.
+        output: What the client's work came to.
+        key: Of the client in this round.
+        kept: What it had before the round.
     """
-    finite = _all_finite(output.contribution)
-    value, weight, sums = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), (*output.contribution, output.metrics))
-    encoded = aggregator.encode(aggregator_state, Contribution(value, weight), key)
-    return RoundSums(encoded, sums, jnp.float32(1), 1 - finite.astype(jnp.float32))
+    given = output.contribution
+    finite = _all_finite((given.value, given.weight))
+    value, weight, sums = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), (given.value, given.weight, output.metrics))
+    encoded = aggregator.encode(aggregator_state, Contribution(value, weight, memory=kept.aggregator), key)
+    sent = encoded._replace(memory=())
+    after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), Kept(output.state, encoded.memory), kept)
+    stacks = aggregator.reduce == "stack"
+    report = ClientReport(after, sent if stacks else (), weight, _norm(given.value), finite, encoded.tally, sums)
+    ones = jnp.float32(1), 1 - finite.astype(jnp.float32), (given.weight < 0).astype(jnp.float32)
+    return RoundSums(Contribution((), jnp.float32(0)) if stacks else sent, sums, *ones), report
 
 
 def add_sums(a: RoundSums, b: RoundSums) -> RoundSums:
@@ -46,32 +90,63 @@ def add_sums(a: RoundSums, b: RoundSums) -> RoundSums:
     return jax.tree.map(jnp.add, a, b)
 
 
-def empty_sums(algorithm: Algorithm, aggregator: Aggregator, message: Message, aggregator_state: AggregatorState, key: Key) -> RoundSums:
-    """The sums over no client, with the shapes that a client's will have."""
+def stack_contributions(aggregator: Aggregator, sums: RoundSums, reports: Sequence[ClientReport]) -> RoundSums:
+    """The sums with all contributions along a new first axis, if the aggregator needs that and there are any."""
+    if aggregator.reduce == "sum" or not reports:
+        return sums
+    return sums._replace(contribution=jax.tree.map(lambda *leaves: jnp.stack(leaves), *[report.contribution for report in reports]))
+
+
+def empty_sums(
+    algorithm: Algorithm, aggregator: Aggregator, message: Message, aggregator_state: AggregatorState, key: Key, kept: Kept = Kept()
+) -> tuple[RoundSums, ClientReport]:
+    """The sums over no client, and a report of zeros, with the shapes that a client's will have."""
 
     def one_client():
-        output = algorithm.client.finish(message, algorithm.client.begin(message, client_key(key, 0)))
-        return contribute(aggregator, aggregator_state, output, key)
+        output = algorithm.client.finish(message, algorithm.client.begin(message, kept.algorithm, client_key(key, 0)))
+        return contribute(aggregator, aggregator_state, output, key, kept)
 
     return metrics.zeros_like(jax.eval_shape(one_client))
 
 
+class Closed(NamedTuple):
+    """The server after a round."""
+
+    server: ServerState
+    aggregator: AggregatorState
+    accepted: jax.Array  # whether the round counted
+    metrics: dict[str, Any]  # of the algorithm's server side
+    measurements: dict[str, Any]  # of the aggregator
+
+
 def close(
-    algorithm: Algorithm, aggregator: Aggregator, state: ServerState, aggregator_state: AggregatorState, sums: RoundSums, key: Key
-) -> tuple[ServerState, AggregatorState, jax.Array]:
+    algorithm: Algorithm,
+    aggregator: Aggregator,
+    state: ServerState,
+    aggregator_state: AggregatorState,
+    message: Message,
+    sums: RoundSums,
+    key: Key,
+) -> Closed:
     """The server's end of a round.
 
-    Returns:
-        The next server and aggregator state, and whether the round counted: with no weight at all, or an aggregate that is not finite,
-        everything stays as it was.
+    With no weight at all, or an aggregate that is not finite, the server's state stays as it was. The aggregator's goes on, as TFF's does:
+    what it learned of the norms of updates, or the noise that it has used up, is true all the same.
     """
-    aggregate, next_aggregator_state = aggregator.decode(aggregator_state, sums.contribution, aggregate_key(key))
+    aggregate, next_aggregator_state, measurements = aggregator.decode(aggregator_state, sums.contribution, aggregate_key(key))
     accepted = (aggregate.weight > 0) & _all_finite(aggregate.value)
-    updated = algorithm.server_update(state, aggregate.value), next_aggregator_state
-    kept = state, aggregator_state
-    return *jax.tree.map(lambda new, old: jnp.where(accepted, new, old), updated, kept), accepted
+    updated, server_metrics = algorithm.server_update(state, message, aggregate)
+    server = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), updated, state)
+    sound = _all_finite(next_aggregator_state)
+    kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), next_aggregator_state, aggregator_state)
+    return Closed(server, kept, accepted, server_metrics, measurements)
 
 
-def _all_finite(tree) -> jax.Array:
-    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+def _norm(value: PyTree) -> jax.Array:
+    leaves = [leaf for leaf in jax.tree.leaves(value) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return optax.tree.norm(leaves) if leaves else jnp.float32(0)
+
+
+def _all_finite(tree: PyTree) -> jax.Array:
+    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
     return jnp.stack(leaves).all() if leaves else jnp.bool_(True)

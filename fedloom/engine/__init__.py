@@ -6,6 +6,7 @@ from ._cohort import prepare as prepare
 from ._debug import DebugExecutor as DebugExecutor
 from ._executor import Executor as Executor
 from ._executor import MakeExecutor as MakeExecutor
+from ._executor import needs_reports as needs_reports
 from ._local import LocalExecutor as LocalExecutor
 
-__all__ = ["Client", "DebugExecutor", "Executor", "LocalExecutor", "MakeExecutor", "pool", "prepare"]
+__all__ = ["Client", "DebugExecutor", "Executor", "LocalExecutor", "MakeExecutor", "needs_reports", "pool", "prepare"]

@@ -7,21 +7,30 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fedloom.core import Batch, ClientFailure
+from fedloom.core import Batch, ClientFailure, Kept, ReadBatches
 from fedloom.data import Batching, Examples, as_batch, pooled_batches
 
 
 class Client(NamedTuple):
-    """A client of a cohort. `batches` starts reading only when called."""
+    """A client of a cohort. Nothing is read before it is called for."""
 
     name: str
-    batches: Callable[[], Iterable[Batch]]
+    batches: ReadBatches
+    kept: Callable[[], Kept] = Kept  # what it kept from its last round
 
 
 Cohort = Iterable[Client]
 
 
-def prepare(clients: Any, batching: Batching | None, *, seed: int, round_number: int, check: Callable[[Batch], None]) -> list[Client]:
+def prepare(
+    clients: Any,
+    batching: Batching | None,
+    *,
+    seed: int,
+    round_number: int,
+    check: Callable[[Batch], None],
+    rereads: bool = False,
+) -> list[Client]:
     """A cohort from a mapping of names, or an iterable, of examples by column or of iterables of batches.
 
     Args:
@@ -30,19 +39,30 @@ def prepare(clients: Any, batching: Batching | None, *, seed: int, round_number:
         seed: Of the process; decides shuffling.
         round_number: From 0.
         check: Raises ValueError on a batch that the model cannot take.
+        rereads: Whether the work reads a client's batches more than once; those of an iterator are then kept in memory.
 
     Raises:
         TypeError: `clients` is neither a mapping nor an iterable.
     """
-    return _prepare(*_by_name(clients), batching, seed, round_number, check)
+    return _prepare(*_by_name(clients), batching, seed, round_number, check, rereads)
 
 
 def _prepare(
-    names: list, read: Callable[[Any], Any], batching: Batching | None, seed: int, round_number: int, check: Callable[[Batch], None]
+    names: list,
+    read: Callable[[Any], Any],
+    batching: Batching | None,
+    seed: int,
+    round_number: int,
+    check: Callable[[Batch], None],
+    rereads: bool,
 ) -> list[Client]:
-    def batches(name: Any) -> Iterator[Batch]:
+    replayed: dict[Any, list] = {}
+
+    def batches(name: Any, part: str = "train") -> Iterator[Batch]:
         with _blaming(str(name), round_number):
-            data = read(name)
+            data = replayed[name] if name in replayed else read(name)
+            if rereads and isinstance(data, Iterator):
+                data = replayed[name] = list(data)
             if not isinstance(data, Mapping):
                 raw = map(as_batch, data)
             elif batching is not None:
@@ -67,7 +87,7 @@ def pool(clients: Any, size: int, *, round_number: int, check: Callable[[Batch],
     with _blaming(str(names[0]), round_number):
         first = read(names[0])
     if not isinstance(first, Mapping):
-        return _prepare(names, read, None, 0, round_number, check)
+        return _prepare(names, read, None, 0, round_number, check, False)
 
     def examples() -> Iterator[tuple[str, Examples]]:
         yield str(names[0]), first
@@ -76,7 +96,7 @@ def pool(clients: Any, size: int, *, round_number: int, check: Callable[[Batch],
                 data = read(name)
             yield str(name), data
 
-    def batches() -> Iterator[Batch]:
+    def batches(part: str = "train") -> Iterator[Batch]:
         with _blaming("(all)", round_number):
             for batch in pooled_batches(examples(), size):
                 check(batch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import jax
 
 from fedloom.core import (
@@ -9,11 +11,13 @@ from fedloom.core import (
     Aggregator,
     Algorithm,
     ClientFailure,
-    RoundSums,
+    ClientOutput,
+    Kept,
     add_sums,
     client_key,
     contribute,
     empty_sums,
+    stack_contributions,
     step_key,
 )
 
@@ -23,28 +27,36 @@ from ._cohort import Client, Cohort
 class DebugExecutor:
     """Reads like the definition of a round; see `Executor`."""
 
-    def __init__(self, algorithm: Algorithm, aggregator: Aggregator):
-        self._algorithm, self._aggregator = algorithm, aggregator
+    def __init__(self, algorithm: Algorithm, aggregator: Aggregator, *, reports: bool = False):
+        self._algorithm, self._aggregator, self._gives_reports = algorithm, aggregator, reports
 
-    def run(self, message, aggregator_state, cohort: Cohort, key, round_number: int) -> RoundSums:
+    def run(self, message, aggregator_state, cohort: Cohort, key, round_number: int, blank: Kept = Kept()):
         """See `Executor.run`."""
-        total = partial = empty_sums(self._algorithm, self._aggregator, message, aggregator_state, key)
-        zero = total
+        zero, _ = empty_sums(self._algorithm, self._aggregator, message, aggregator_state, key, blank)
+        total = partial = zero
+        reports = []
         for index, client in enumerate(cohort):
-            output = self._client(message, client, client_key(key, index), round_number)
-            partial = add_sums(partial, contribute(self._aggregator, aggregator_state, output, client_key(key, index)))
+            began = time.perf_counter()
+            kept = client.kept()
+            output = self._client(message, client, kept, client_key(key, index), round_number)
+            sums, report = contribute(self._aggregator, aggregator_state, output, client_key(key, index), kept)
+            partial = add_sums(partial, sums)
+            if self._gives_reports:
+                reports.append(report._replace(seconds=time.perf_counter() - began))
             if (index + 1) % CLIENTS_PER_PARTIAL_SUM == 0:
                 total, partial = add_sums(total, partial), zero
-        return add_sums(total, partial)
+        return stack_contributions(self._aggregator, add_sums(total, partial), reports), reports
 
-    def _client(self, message, client: Client, key, round_number: int):
-        work, stage = self._algorithm.client, "begin"
+    def _client(self, message, client: Client, kept: Kept, key, round_number: int) -> ClientOutput:
+        work, stage, k = self._algorithm.client, "begin", 0
         with jax.disable_jit():
             try:
-                local = work.begin(message, key)
-                for k, batch in enumerate(client.batches()):
-                    stage = f"step {k}"
-                    local = work.step(message, local, jax.tree.map(jax.numpy.asarray, batch), step_key(key, k))
+                local = work.begin(message, kept.algorithm, key)
+                for one in work.passes:
+                    for batch in one.batches(client.batches):
+                        stage = f"step {k}"
+                        local = one.step(message, local, jax.tree.map(jax.numpy.asarray, batch), step_key(key, k))
+                        k += 1
                 stage = "finish"
                 return work.finish(message, local)
             except ClientFailure:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
-from fedloom.core import Aggregator, AggregatorState, Algorithm, Key, PyTree, RoundSums
+import jax
+
+from fedloom.core import Aggregator, AggregatorState, Algorithm, ClientReport, Kept, Key, PyTree, RoundSums
 
 from ._cohort import Cohort
 
@@ -13,8 +14,10 @@ from ._cohort import Cohort
 class Executor(Protocol):
     """Made for one algorithm and aggregator; any two give the same sums up to the rounding of float32."""
 
-    def run(self, message: PyTree, aggregator_state: AggregatorState, cohort: Cohort, key: Key, round_number: int) -> RoundSums:
-        """The sums of a round over these clients, which may be empty.
+    def run(
+        self, message: PyTree, aggregator_state: AggregatorState, cohort: Cohort, key: Key, round_number: int, blank: Kept = Kept()
+    ) -> tuple[RoundSums, list[ClientReport]]:
+        """The sums of a round over these clients, which may be empty, and a report of each if the executor was made to give them.
 
         Args:
             message: What the server broadcasts.
@@ -22,6 +25,7 @@ class Executor(Protocol):
             cohort: The clients, in order; a client's place decides its key.
             key: Of the round.
             round_number: For error messages.
+            blank: What a client has that never took part; its shapes are those of all clients.
 
         Raises:
             ClientFailure: A client's data or work failed.
@@ -29,4 +33,22 @@ class Executor(Protocol):
         ...
 
 
-MakeExecutor = Callable[[Algorithm, Aggregator], Executor]
+class MakeExecutor(Protocol):
+    """A class of executors."""
+
+    def __call__(self, algorithm: Algorithm, aggregator: Aggregator, *, reports: bool = False) -> Executor:
+        """An executor for this algorithm and aggregator, with a report per client or without."""
+        ...
+
+
+def needs_reports(algorithm: Algorithm, aggregator: Aggregator, weights: PyTree, value: PyTree) -> bool:
+    """Whether a round cannot be closed on sums alone: clients keep something, or all contributions are wanted at once.
+
+    Args:
+        algorithm: The algorithm.
+        aggregator: The aggregator.
+        weights: Of the model, or their shapes.
+        value: Of a contribution, or its shapes.
+    """
+    kept = jax.eval_shape(lambda: (algorithm.init_client(weights), aggregator.init_client(value)))
+    return aggregator.reduce == "stack" or bool(jax.tree.leaves(kept))

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from fedloom.aggregators import weighted_mean
 from fedloom.core import (
     Aggregator,
     AggregatorState,
     Algorithm,
+    ClientReport,
+    Kept,
+    Message,
     ModelWeights,
     ServerState,
     close,
     evaluation,
+    first_kept,
+    hyperparameters,
     root_key,
     round_key,
+    with_hyperparameters,
 )
 from fedloom.data import Batching
-from fedloom.engine import DebugExecutor, Executor, LocalExecutor, MakeExecutor, pool, prepare
+from fedloom.engine import Client, DebugExecutor, Executor, LocalExecutor, MakeExecutor, needs_reports, pool, prepare
+from fedloom.privacy import Budget, Ledger
+
+from ._client_states import ClientStates
+from ._memory import check_stack
+from ._privacy_rules import check_privacy
+from ._saved_state import SavedState, write_state
 
 _EXECUTORS: dict[str, MakeExecutor] = {"local": LocalExecutor, "debug": DebugExecutor}
 _EVALUATION_BATCH = 64
@@ -32,6 +47,8 @@ class ProcessState(NamedTuple):
     round_number: int  # of the next round, from 0
     server: ServerState
     aggregator: AggregatorState
+    clients: ClientStates = ClientStates()  # what clients keep between rounds, by id
+    ledger: Ledger = Ledger()  # the privacy spent so far
 
 
 class LearningProcess:
@@ -43,9 +60,13 @@ class LearningProcess:
         aggregator: How contributions become one; None takes the weighted mean.
         executor: "local" (compiled), "debug" (plain Python, errors name client and step), or a function that makes an `Executor`.
         seed: Decides fresh weights, shuffling, dropout and everything else that is random.
+        client_metrics: Whether `next` also reports every client by itself, under `metrics["clients"]`.
+        client_states: Where clients' states lie between rounds, for algorithms that have any: "memory", or a new folder.
+        privacy: The most that the run may spend. Rounds beyond it are refused, and so are settings that void the guarantee; metrics of the
+            clients' training are then not reported, since they are sums without noise.
 
     Raises:
-        ValueError: `executor` is not known, or shuffling would break up a carried RNN state.
+        ValueError: `executor` is not known, shuffling would break up a carried RNN state, or `privacy` does not go with the rest.
 
     Example:
         >>> import jax.numpy as jnp, optax, fedloom as fl
@@ -64,6 +85,9 @@ class LearningProcess:
         aggregator: Aggregator | None = None,
         executor: Literal["local", "debug"] | MakeExecutor = "local",
         seed: int = 0,
+        client_metrics: bool = False,
+        client_states: Literal["memory"] | str | Path = "memory",
+        privacy: Budget | None = None,
     ):
         self.algorithm = algorithm
         self.model = algorithm.model
@@ -77,9 +101,18 @@ class LearningProcess:
                 'Batching.shuffle must be False for a model with rnn_state="carry": the state of a text goes from batch to batch in '
                 "the order of the text."
             )
-        self._make_executor = executor if callable(executor) else _EXECUTORS[executor]
-        self._executor: Executor = self._make_executor(algorithm, self.aggregator)
-        self._evaluator: Executor = self._make_executor(*evaluation(self.model))
+        if privacy is not None:
+            check_privacy(self.algorithm, self.aggregator, privacy, client_metrics=client_metrics)
+        self.privacy = privacy
+        self._client_metrics = client_metrics
+        self._client_folder = None if client_states == "memory" else Path(client_states)
+        self._make_executor: MakeExecutor = executor if callable(executor) else _EXECUTORS[executor]
+        self._executor: Executor | None = None  # made in the first round, when the shapes are known
+        self._evaluators: dict[bool, Executor] = {}
+        if algorithm.prelude:
+            first = algorithm._replace(client=algorithm.prelude.client, init_client=lambda weights: ())
+            self._prelude = self._make_executor(first, weighted_mean())
+            self._close_prelude = jax.jit(lambda message, sums, key: algorithm.prelude.update(message, _mean(sums, key)))
         self._close = jax.jit(functools.partial(close, algorithm, self.aggregator))
 
     def initialize(self, weights: Any = None) -> ProcessState:
@@ -89,11 +122,17 @@ class LearningProcess:
             weights: A Keras model, a list of arrays in its order, or `ModelWeights`; None draws fresh ones from the seed.
 
         Raises:
-            ValueError: The weights do not fit the model.
+            ValueError: The weights do not fit the model, or the folder for clients' states is not empty.
         """
         start = self.model.init(root_key(self.seed)) if weights is None else self.model.weights_from(weights)
         server = self.algorithm.init(start)
-        return ProcessState(0, server, self.aggregator.init(self._shape_of_value(server)))
+        folder = self._client_folder
+        if folder is not None and folder.exists() and any(folder.iterdir()):
+            raise ValueError(
+                f"client_states must be a new or empty folder, got {folder}, which holds something. Go on from a saved state with "
+                "`process.load(...)`, or name another folder."
+            )
+        return ProcessState(0, server, self.aggregator.init(self._value_shape(server)), ClientStates(folder=folder))
 
     def next(self, state: ProcessState, clients: Any) -> tuple[ProcessState, dict[str, Any]]:
         """One round with these clients.
@@ -101,28 +140,112 @@ class LearningProcess:
         Args:
             state: From `initialize` or the round before; it stays valid.
             clients: A mapping from client id, or a list, of examples by column (prepared by `batching`) or of iterables of batches:
-                (x, y), (x, y, sample_weight) or dicts of these.
+                (x, y), (x, y, sample_weight) or dicts of these. An algorithm with client states needs a mapping.
 
         Returns:
             The next state, and the metrics: loss and the model's own over all batches before their steps, `num_examples`, `num_batches`,
-            `num_tokens`, `num_clients`, `num_nonfinite_clients` (left out for NaN or infinity), and `accepted`: 0.0 if there was nothing to
-            learn from, or the mean was not finite, and the weights stayed as they were.
+            `num_tokens`, `num_clients`, `num_nonfinite_clients` (left out for NaN or infinity), `bytes_up` and `bytes_down` (of all
+            clients together), and `accepted`: 0.0 if there was nothing to learn from, or the mean was not finite, and the weights stayed
+            as they were. Further `server`, `aggregator` (what these report, as dicts) and `clients` (a dict per client), if there are any.
 
         Raises:
             ClientFailure: A client's data could not be read, or does not fit the model.
+            ValueError: A client weight is negative, clients have no ids although they keep states, or updates that are needed all at once
+                do not fit in memory.
+            PrivacyBudgetExceeded: The round would spend more than `privacy` allows; nothing was done.
         """
+        ledger = self._charge(state)
         key = round_key(root_key(self.seed), state.round_number)
-        cohort = prepare(clients, self.batching, seed=self.seed, round_number=state.round_number, check=self.model.check_batch)
-        message = self.algorithm.broadcast(state.server)
-        sums = self._executor.run(message, state.aggregator, cohort, key, state.round_number)
-        server, aggregator, accepted = self._close(state.server, state.aggregator, sums, key)
+        cohort = self._cohort(state, clients)
+        self.check_cohort_size(state, len(cohort))
+        message = self.algorithm.broadcast(state.server, jnp.int32(state.round_number))
+        if self.algorithm.prelude:
+            sums, _ = self._prelude.run(message, (), [client._replace(kept=Kept) for client in cohort], key, state.round_number)
+            message = self._close_prelude(message, sums, key)
+        executor, blank = self._round_executor(state), self._first_kept(state)
+        sums, reports = executor.run(message, state.aggregator, cohort, key, state.round_number, blank)
+        if float(sums.num_negative_weights):
+            raise ValueError("A client's weight was negative; it must be >= 0. Look at `client_weight`, and at negative sample weights.")
+        closed = self._close(state.server, state.aggregator, message, sums, key)
+        kept = state.clients
+        if self._keeps(state) and closed.accepted:
+            new = {client.name: jax.device_get(report.kept) for client, report in zip(cohort, reports, strict=True)}
+            kept = kept.updated(new, state.round_number + 1)
+        sizes = {"bytes_up": self._bytes_up(state.server), "bytes_down": _size(message)}
         metrics = {
-            **self.model.finish_metrics(jax.device_get(sums.metrics)),
+            **({} if self.privacy else self.model.finish_metrics(jax.device_get(sums.metrics))),
             "num_clients": float(sums.num_clients),
             "num_nonfinite_clients": float(sums.num_nonfinite_clients),
-            "accepted": float(accepted),
+            "accepted": float(closed.accepted),
+            **{name: float(size * len(cohort)) for name, size in sizes.items()},
         }
-        return ProcessState(state.round_number + 1, server, aggregator), metrics
+        if self.privacy:
+            del metrics["num_nonfinite_clients"]
+            metrics["epsilon"] = ledger.epsilon(self.privacy.delta, self.privacy.accountant)
+        parts = {"server": _plain(closed.metrics), "aggregator": _plain(closed.measurements)}
+        if self._client_metrics:
+            parts["clients"] = [self._row(state.round_number, *pair, sizes) for pair in zip(cohort, reports, strict=True)]
+        metrics |= {name: part for name, part in parts.items() if part}
+        return ProcessState(state.round_number + 1, closed.server, closed.aggregator, kept, ledger), metrics
+
+    def get_hparams(self, state: ProcessState) -> dict[str, float]:
+        """The numbers that `set_hparams` can change: rates of optimizers that keep them, strengths, clipping bounds.
+
+        Example:
+            >>> import jax.numpy as jnp, fedloom as fl
+            >>> model = fl.models.from_functions(lambda key: jnp.zeros(()), lambda w, x: w * x, lambda y, p: (y - p) ** 2 / 2)
+            >>> process = LearningProcess(fl.algorithms.fedavg(model, fl.optimizers.sgd(0.5)))
+            >>> state = process.set_hparams(process.initialize(), {"client_optimizer.learning_rate": 0.25})
+            >>> process.get_hparams(state)["client_optimizer.learning_rate"]
+            0.25
+        """
+        return {name: float(value) for name, value in self._hyperparameters(state).items()}
+
+    def set_hparams(self, state: ProcessState, values: dict[str, float]) -> ProcessState:
+        """The state with other hyperparameters, from the next round on; nothing is compiled anew.
+
+        Raises:
+            ValueError: A name is not among `get_hparams(state)`.
+        """
+        if unknown := sorted(values.keys() - self._hyperparameters(state).keys()):
+            raise ValueError(
+                f"There is no hyperparameter {', '.join(unknown)} here; these can be set: "
+                f"{', '.join(sorted(self._hyperparameters(state))) or 'none'}. A rate can be set if its optimizer keeps it in its state, as "
+                "those of fl.optimizers, Keras and optax.inject_hyperparams do."
+            )
+        own = {name: value for name, value in values.items() if name in hyperparameters(state.server)}
+        aggregator = {name: value for name, value in values.items() if name not in own}
+        return state._replace(
+            server=with_hyperparameters(state.server, own),
+            aggregator=with_hyperparameters({"aggregator": state.aggregator}, aggregator)["aggregator"],
+        )
+
+    def save(self, state: ProcessState, path: str | Path) -> None:
+        """Writes a state to a file, with what clients keep and the privacy spent; whole or not at all, without pickle."""
+        about = {**self._signature(state), "round_number": state.round_number, "ledger": state.ledger.to_json()}
+        write_state(Path(path), about, (state.server, state.aggregator), iter(state.clients.items()))
+
+    def load(self, path: str | Path) -> ProcessState:
+        """The state in a file that `save` wrote: going on from it gives the same bits as never having stopped.
+
+        Raises:
+            ValueError: It is no such file, is damaged, or comes from another model, algorithm, aggregator or seed.
+            FileNotFoundError: There is no such file.
+        """
+        saved = SavedState(Path(path))
+        blank = self.initialize()
+        for name, expected in self._signature(blank).items():
+            saved.check(name, expected)
+        server, aggregator = saved.tree((blank.server, blank.aggregator))
+        round_number = saved.about["round_number"]
+        clients = blank.clients
+        for client, kept in saved.clients(len(jax.tree.leaves(self._first_kept(blank)))):
+            clients = clients.updated({client: kept}, round_number)
+        return ProcessState(round_number, server, aggregator, clients, Ledger.from_json(saved.about["ledger"]))
+
+    def _signature(self, state: ProcessState) -> dict[str, Any]:
+        kept = jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", jax.eval_shape(lambda: self._first_kept(state)))
+        return {"algorithm": self.algorithm.name, "seed": self.seed, "client_states": jax.tree.leaves(kept)}
 
     def get_weights(self, state: ProcessState) -> ModelWeights:
         """The model's weights in this state."""
@@ -151,27 +274,131 @@ class LearningProcess:
         Returns:
             Loss and the model's metrics, `num_examples`, `num_batches`, `num_tokens`; exact over all clients together.
         """
-        if rows := self._carried_rows():
-            batching = Batching(size=rows, shuffle=False)
-            cohort = prepare(clients, batching, seed=self.seed, round_number=state.round_number, check=self.model.check_batch)
+        if self._carried_rows():
+            cohort = self._evaluation_cohort(state, clients, batch_size)
         else:
             size = _EVALUATION_BATCH if batch_size is None else batch_size
             cohort = pool(clients, size, round_number=state.round_number, check=self.model.check_batch)
-        sums = self._evaluator.run(self.get_weights(state), (), cohort, root_key(self.seed), state.round_number)
+        sums, _ = self._evaluator(reports=False).run(self.get_weights(state), (), cohort, root_key(self.seed), state.round_number)
         return self.model.finish_metrics(jax.device_get(sums.metrics))
+
+    def evaluate_clients(self, state: ProcessState, clients: Any, *, batch_size: int | None = None) -> list[dict[str, Any]]:
+        """The metrics of this state's weights at each client by itself, as a dict per client with its id under `client`.
+
+        Args:
+            state: Holds the weights.
+            clients: As in `next`.
+            batch_size: As in `evaluate`.
+        """
+        cohort = self._evaluation_cohort(state, clients, batch_size)
+        executor = self._evaluator(reports=True)
+        _, reports = executor.run(self.get_weights(state), (), cohort, root_key(self.seed), state.round_number)
+        finish = self.model.finish_metrics
+        return [{"client": c.name, **finish(jax.device_get(report.metrics))} for c, report in zip(cohort, reports, strict=True)]
+
+    def check_cohort_size(self, state: ProcessState, size: int) -> None:
+        """Raises ValueError if a round with so many clients needs more memory than there is."""
+        if self.aggregator.reduce == "stack":
+            check_stack(self.aggregator.name, size, _size(self._value_shape(state.server)))
+
+    def _charge(self, state: ProcessState) -> Ledger:
+        """The ledger after the round to come."""
+        if self.privacy is None:
+            return state.ledger
+        assert self.aggregator.mechanism is not None  # `check_privacy` saw to it
+        noise_multiplier = float(self.aggregator.mechanism.noise_multiplier(state.aggregator, None))
+        self.privacy.check(state.ledger, noise_multiplier)
+        return state.ledger.spend(self.privacy.sampling, noise_multiplier)
+
+    def _cohort(self, state: ProcessState, clients: Any) -> list[Client]:
+        rereads = len(self.algorithm.client.passes) > 1 or self.algorithm.prelude is not None
+        check = self.model.check_batch
+        cohort = prepare(clients, self.batching, seed=self.seed, round_number=state.round_number, check=check, rereads=rereads)
+        if not self._keeps(state):
+            return cohort
+        if not hasattr(clients, "keys"):
+            raise ValueError(
+                "Clients keep a state from round to round under this algorithm or aggregator, so `clients` must be a mapping from client id "
+                f"to data, got {type(clients).__name__}. Give a dict or a FederatedDataset."
+            )
+        return [client._replace(kept=functools.partial(self.kept_by, state, client.name)) for client in cohort]
+
+    def kept_by(self, state: ProcessState, client: str) -> Kept:
+        """What this client brings into its next round: the state of the algorithm and the memory of the aggregator."""
+        first = self._first_kept(state)
+        if client not in state.clients:
+            return first
+        return jax.tree.unflatten(jax.tree.structure(first), state.clients[client])
+
+    def _first_kept(self, state: ProcessState) -> Kept:
+        return first_kept(self.algorithm, self.aggregator, self.get_weights(state), self._value_shape(state.server))
+
+    def _keeps(self, state: ProcessState) -> bool:
+        return bool(jax.tree.leaves(jax.eval_shape(lambda: self._first_kept(state))))
+
+    def _round_executor(self, state: ProcessState) -> Executor:
+        if self._executor is None:
+            needed = needs_reports(self.algorithm, self.aggregator, self.get_weights(state), self._value_shape(state.server))
+            self._executor = self._make_executor(self.algorithm, self.aggregator, reports=needed or self._client_metrics)
+        return self._executor
+
+    def _evaluator(self, *, reports: bool) -> Executor:
+        if reports not in self._evaluators:
+            self._evaluators[reports] = self._make_executor(*evaluation(self.model), reports=reports)
+        return self._evaluators[reports]
+
+    def _evaluation_cohort(self, state: ProcessState, clients: Any, batch_size: int | None) -> list[Client]:
+        batching = Batching(size=self._carried_rows() or batch_size or _EVALUATION_BATCH, shuffle=False)
+        return prepare(clients, batching, seed=self.seed, round_number=state.round_number, check=self.model.check_batch)
+
+    def _row(self, round_number: int, client: Client, report: ClientReport, sizes: dict[str, int]) -> dict[str, Any]:
+        metrics, tally = jax.device_get((report.metrics, report.tally))
+        return {
+            "round": round_number + 1,
+            "client": client.name,
+            "weight": float(report.weight),
+            "update_norm": float(report.update_norm),
+            "nonfinite": float(~np.asarray(report.finite)),
+            **(_plain(tally) or {}),
+            **{name: float(size) for name, size in sizes.items()},
+            "seconds": report.seconds,
+            **self.model.finish_metrics(metrics),
+        }
+
+    def _hyperparameters(self, state: ProcessState) -> dict[str, Any]:
+        return {**hyperparameters(state.server), **hyperparameters({"aggregator": state.aggregator})}
 
     def _carried_rows(self) -> int:
         """The batch size that a carried RNN state is tied to; 0 if none is carried."""
         carry = jax.tree.leaves(self.model.init_carry())
         return carry[0].shape[0] if carry else 0
 
-    def _shape_of_value(self, server: ServerState):
+    def _bytes_up(self, server: ServerState) -> int:
+        value = self._value_shape(server)
+        return self.aggregator.bytes_up(value) if self.aggregator.bytes_up else _size(value)
+
+    def _value_shape(self, server: ServerState):
         def value():
-            message = self.algorithm.broadcast(server)
+            message: Message = self.algorithm.broadcast(server, jnp.int32(0))
             work = self.algorithm.client
-            return work.finish(message, work.begin(message, root_key(0))).contribution.value
+            client_state = self.algorithm.init_client(self.algorithm.get_weights(server))
+            return work.finish(message, work.begin(message, client_state, root_key(0))).contribution.value
 
         return jax.eval_shape(value)
+
+
+def _mean(sums, key):
+    return weighted_mean().decode((), sums.contribution, key)[0]
+
+
+def _size(tree: Any) -> int:
+    """Bytes of a tree of arrays or shapes."""
+    return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _plain(tree: Any) -> Any:
+    """The same with numbers of Python in the place of arrays."""
+    return jax.tree.map(lambda leaf: float(leaf) if np.ndim(leaf) == 0 else np.asarray(leaf).tolist(), jax.device_get(tree))
 
 
 def evaluate(process: LearningProcess, state: ProcessState, clients: Any, *, batch_size: int | None = None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class TrainResult:
     process: LearningProcess
     state: ProcessState  # after the last round
     history: list[Row] = field(repr=False)  # a dict per round, as in metrics.csv; round 0 is the start
+    clients: list[Row] = field(repr=False)  # a dict per client and round, as in clients.csv, if the process was asked for `client_metrics`
     run_dir: Path | None
 
     @property
@@ -62,7 +63,8 @@ def train(
             number to client ids. The seed is the process'.
         evaluate: Held-out clients, evaluated before round 1, every `evaluate_every` rounds and at the end.
         evaluate_every: Rounds from one evaluation to the next, at least 1.
-        run_dir: A new folder for `config.json`, `metrics.csv`, `curve.png` and the model (from Keras: `model.keras`); None writes nothing.
+        run_dir: A new folder for `config.json`, `metrics.csv`, `clients.csv` (if the process reports clients), `curve.png` and the model
+            (from Keras: `model.keras`); None writes nothing.
         config: Further settings to keep in `config.json`.
         progress: Whether to show how it goes, on standard error.
         on_round_end: Called with the state and the round's row after every round.
@@ -79,11 +81,13 @@ def train(
             raise ValueError(f"{name} must be at least 1, got {value}.")
     sample = _sampler(sampling, dataset, cohort_size, process.seed)
     state = process.initialize(initial)
+    process.check_cohort_size(state, cohort_size)
     folder = RunFolder(run_dir) if run_dir is not None else None
     if folder:
         settings = {"rounds": rounds, "cohort_size": cohort_size, "seed": process.seed, "batching": process.batching}
         folder.write_config({**settings, **(config or {})})
     history: list[Row] = []
+    clients: list[Row] = []
 
     def record(row: Row, held_out: bool) -> None:
         if held_out and evaluate is not None:
@@ -102,13 +106,17 @@ def train(
         for r in range(1, rounds + 1):
             start = time.perf_counter()
             state, metrics = process.next(state, dataset.subset(sample(r - 1)))
-            row = {"round": r, **metrics, "seconds": time.perf_counter() - start}
+            cohort = [flat(client) for client in metrics.pop("clients", [])]
+            clients += cohort
+            if folder and cohort:
+                folder.add_clients(cohort)
+            row = {"round": r, **flat(metrics), "seconds": time.perf_counter() - start}
             record(row, held_out=r % evaluate_every == 0 or r == rounds)
             if shown and (trouble := _trouble(row)):
                 shown.warn(trouble)
             if on_round_end:
                 on_round_end(state, row)
-    return TrainResult(process, state, history, folder.path if folder else None)
+    return TrainResult(process, state, history, clients, folder.path if folder else None)
 
 
 def _sampler(sampling: Any, dataset: FederatedDataset, size: int, seed: int) -> CohortSampler:
@@ -120,9 +128,17 @@ def _sampler(sampling: Any, dataset: FederatedDataset, size: int, seed: int) -> 
     return known[sampling](dataset.client_ids, size, seed=seed)
 
 
+def flat(metrics: Mapping[str, Any], prefix: str = "") -> Row:
+    """Nested metrics as one row: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
+    row: Row = {}
+    for name, value in metrics.items():
+        row |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return row
+
+
 def _trouble(row: Row) -> str:
     if not row["accepted"]:
         return f"Round {row['round']} changed nothing: no client had data to learn from, or the mean update was not finite."
-    if row["num_nonfinite_clients"]:
+    if row.get("num_nonfinite_clients"):
         return f"Round {row['round']}: {row['num_nonfinite_clients']:.0f} clients left out, their updates were NaN or infinite."
     return ""

@@ -47,6 +47,16 @@ class RunFolder:
         writer.writerows(rows)
         write_text(self.path / "metrics.csv", out.getvalue())
 
+    def add_clients(self, rows: Sequence[Row]) -> None:
+        """Further lines of `clients.csv`, one per client of a round, under the columns of the first."""
+        path = self.path / "clients.csv"
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), restval="", extrasaction="ignore", lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

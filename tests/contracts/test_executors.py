@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from contracts.lines import Compilations, assert_close, assert_identical, exact_batches, line_examples, line_model, padded, run
 from oracles import fedavg_numpy
 
 import fedloom as fl
@@ -25,26 +26,6 @@ from fedloom.data import Batching, FederatedDataset
 from fedloom.engine import _local
 
 EXECUTORS = ["local", "debug"]
-LINE = np.array([1.0, -2.0, 0.5])
-
-
-def line_model(on_trace=lambda: None):
-    def predict(params, x):
-        on_trace()
-        return x @ params["w"] + params["b"]
-
-    def init(key):
-        return {"w": jax.random.normal(key, (3,)), "b": jnp.zeros(())}
-
-    return fl.models.from_functions(init, predict, lambda y, p: (p - y) ** 2 / 2, {"bias": lambda y, p: p - y})
-
-
-def line_examples(rng, count):
-    x = rng.normal(size=(count, 3)).astype(np.float32)
-    y = (x @ LINE + 0.3 + 0.1 * rng.normal(size=count)).astype(np.float32)
-    return {"x": x, "y": y, "sample_weight": rng.uniform(0.5, 2, count).astype(np.float32)}
-
-
 def gru_model():
     import keras
 
@@ -76,7 +57,6 @@ every_case = pytest.mark.parametrize("name", CASES)
 every_executor = pytest.mark.parametrize("executor", EXECUTORS)
 # Without jit a recurrent model takes seconds; `test_local_is_debug_compiled` runs it on both and covers the rest.
 every_pair = pytest.mark.parametrize(("name", "executor"), [(n, e) for n in CASES for e in EXECUTORS if (n, e) != ("gru", "debug")])
-padded = Batching(size=4, shuffle=False)
 
 
 @functools.cache
@@ -88,27 +68,6 @@ def process_of(name, executor, batching=padded):
 def clients_of(name, sizes=None, seed=0):
     rng = np.random.default_rng(seed)
     return {f"client {i}": CASES[name].examples(rng, n) for i, n in enumerate(sizes or CASES[name].sizes)}
-
-
-def exact_batches(examples, size=4):
-    count = len(examples["y"])
-    return [tuple(examples[c][i : i + size] for c in ("x", "y", "sample_weight")) for i in range(0, count, size)]
-
-
-def run(process, cohorts, start=None):
-    """Weights and metrics after rounds with these cohorts."""
-    state = process.initialize(start)
-    for cohort in cohorts:
-        state, metrics = process.next(state, cohort)
-    return process.get_weights(state), metrics
-
-
-def assert_close(got, want, rtol=2e-5, atol=2e-6):
-    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=rtol, atol=atol), got, want)
-
-
-def assert_identical(got, want):
-    jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
 # The same result
@@ -193,7 +152,8 @@ def test_clients_without_data_add_nothing(empty, executor):
     assert_close(got, want, rtol=1e-6)
     assert metrics["num_clients"] == 5
     assert metrics["accepted"] == (len(empty) < 5)
-    assert_close(metrics | {"num_clients": 0}, want_metrics | {"num_clients": 0})
+    by_number = {"num_clients": 0, "bytes_up": 0, "bytes_down": 0}
+    assert_close(metrics | by_number, want_metrics | by_number)
 
 
 def dropout_process(executor, seed=0):
@@ -234,21 +194,6 @@ def test_a_run_repeats_bit_by_bit():
 
 
 # What it costs
-
-
-class Compilations:
-    """Counts what XLA compiles while it is active."""
-
-    def __enter__(self):
-        self.count = 0
-        jax.monitoring.register_event_duration_secs_listener(self._listen)
-        return self
-
-    def _listen(self, event, duration, **kwargs):
-        self.count += event == "/jax/core/compile/backend_compile_duration"
-
-    def __exit__(self, *exception):
-        jax.monitoring.unregister_event_duration_listener(self._listen)
 
 
 def test_new_cohorts_and_the_rounds_after_the_first_compile_nothing():
@@ -308,13 +253,14 @@ def test_the_local_executor_waits_before_it_hands_over_more_blocks(monkeypatch):
         def block_until_ready(self):
             outstanding.remove(self)
 
-    def run_block(message, aggregator_state, lane, key, slots, count):
-        lane, _ = original(message, aggregator_state, lane, key, slots, count)
+    def run_block(*arguments):
+        lane, _, report = original(*arguments)
         outstanding.append(Token())
         most.append(len(outstanding))
-        return lane, outstanding[-1]
+        return lane, outstanding[-1], report
 
     process, outstanding, most = process_of("fedavg", "local"), [], []
+    process.next(process.initialize(), clients_of("fedavg", [1]))
     original = process._executor._run_block
     monkeypatch.setattr(process._executor, "_run_block", run_block)
     process.next(process.initialize(), clients_of("fedavg", [400, 3, 80]))

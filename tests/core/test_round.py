@@ -29,9 +29,9 @@ def init(weights):
     return State(weights, server_optimizer.init(weights))
 
 
-def server_update(state, value):
-    updates, opt_state = server_optimizer.update(value, state.opt_state, state.weights)
-    return State(optax.apply_updates(state.weights, updates), opt_state)
+def server_update(state, message, mean):
+    updates, opt_state = server_optimizer.update(mean.value, state.opt_state, state.weights)
+    return State(optax.apply_updates(state.weights, updates), opt_state), {}
 
 
 def output(value, weight, loss=1.0):
@@ -43,24 +43,24 @@ def output(value, weight, loss=1.0):
 ALGORITHM = Algorithm(
     model=None,
     init=init,
-    client=ClientWork(lambda message, key: (), lambda message, local, batch, key: local, lambda message, local: output([0.0, 0.0], 0.0)),
+    client=ClientWork(lambda message, state, key: (), lambda message, local, batch, key: local, lambda message, local: output([0.0, 0.0], 0.0)),
     server_update=server_update,
 )
 START = init({"a": jnp.array([1.0, 2.0]), "b": jnp.float32(3)})
 
 
 def sums_of(outputs, aggregator):
-    total = empty_sums(ALGORITHM, aggregator, START.weights, (), KEY)
+    total, _ = empty_sums(ALGORITHM, aggregator, START.weights, (), KEY)
     for one in outputs:
-        total = add_sums(total, contribute(aggregator, (), one, KEY))
+        total = add_sums(total, contribute(aggregator, (), one, KEY)[0])
     return total
 
 
 def round_of(outputs, aggregator=None, state=START):
     aggregator = aggregator or aggregators.weighted_mean()
     sums = sums_of(outputs, aggregator)
-    state, _, accepted = close(ALGORITHM, aggregator, state, (), sums, KEY)
-    return state, sums, bool(accepted)
+    closed = close(ALGORITHM, aggregator, state, (), None, sums, KEY)
+    return closed.server, sums, bool(closed.accepted)
 
 
 def assert_same(a, b):
@@ -74,7 +74,8 @@ def assert_same(a, b):
 )
 def test_a_client_that_is_not_finite_leaves_nothing_but_its_count(spoilt):
     """Its whole value becomes zeros, the finite tensor too; weight 0, metrics out; the round is that of the others."""
-    sums = contribute(aggregators.weighted_mean(), (), spoilt, KEY)
+    sums, report = contribute(aggregators.weighted_mean(), (), spoilt, KEY)
+    assert not report.finite and report.weight == 0
     assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves((sums.contribution, sums.metrics)))
     assert (sums.num_clients, sums.num_nonfinite_clients) == (1, 1)
     good = [output([4.0, -2.0], 1, loss=2.0), output([1.0, 1.0], 3, loss=6.0)]
@@ -138,23 +139,31 @@ def test_a_mean_that_is_not_finite_changes_nothing():
     assert_same(after, before)
 
 
-def test_a_rejected_round_keeps_the_state_of_the_aggregator():
+def test_the_state_of_the_aggregator_goes_on_even_if_the_round_is_rejected():
+    """As TFF's: thresholds follow the norms seen, and noise that was drawn is used up. Only what is not finite is not taken over."""
+
+    def decode(state, total, key):
+        return aggregators.weighted_mean().decode((), total, key)[0], state + jnp.where(total.tally > 2, jnp.nan, 1.0), {}
+
     counting = aggregators.weighted_mean()._replace(
-        init=lambda value: jnp.int32(0), decode=lambda state, total, key: (aggregators.weighted_mean().decode((), total, key)[0], state + 1)
+        init=lambda value: jnp.float32(0),
+        encode=lambda state, contribution, key: contribution._replace(tally=jnp.float32(1)),
+        decode=decode,
     )
 
     def state_after(outputs):
-        return int(close(ALGORITHM, counting, START, jnp.int32(5), sums_of(outputs, counting), KEY)[1])
+        return float(close(ALGORITHM, counting, START, jnp.float32(5), None, sums_of(outputs, counting), KEY).aggregator)
 
     assert state_after([output([1.0, 1.0], 1)]) == 6
-    assert state_after([output([NAN, 1.0], 1)]) == 5
+    assert state_after([output([NAN, 1.0], 1)]) == 6
+    assert state_after([output([1.0, 1.0], 1)] * 3) == 5
 
 
 def test_a_rejected_round_is_rejected_under_jit_too():
     sums = sums_of([output([NAN, 1.0], 1)], aggregators.weighted_mean())
-    state, _, accepted = jax.jit(lambda sums: close(ALGORITHM, aggregators.weighted_mean(), START, (), sums, KEY))(sums)
-    assert not accepted
-    assert_same(state, START)
+    closed = jax.jit(lambda sums: close(ALGORITHM, aggregators.weighted_mean(), START, (), None, sums, KEY))(sums)
+    assert not closed.accepted
+    assert_same(closed.server, START)
 
 
 @settings(max_examples=30, deadline=None)
@@ -173,8 +182,8 @@ def test_sums_over_any_blocks_in_any_order_are_the_same(clients, data):
 
 def test_empty_sums_are_the_neutral_element_and_cost_no_client_work():
     aggregator = aggregators.weighted_mean()
-    one = contribute(aggregator, (), output([1.5, 2.5], 3), KEY)
-    nothing = empty_sums(ALGORITHM, aggregator, START.weights, (), KEY)
+    one, _ = contribute(aggregator, (), output([1.5, 2.5], 3), KEY)
+    nothing, _ = empty_sums(ALGORITHM, aggregator, START.weights, (), KEY)
     assert_same(add_sums(nothing, one), one)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), nothing) == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), one)
 
