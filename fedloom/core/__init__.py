@@ -34,6 +34,7 @@ from ._model import Model as Model
 from ._model import apply_non_trainable as apply_non_trainable
 from ._model import non_trainable_update as non_trainable_update
 from ._round import CLIENTS_PER_PARTIAL_SUM as CLIENTS_PER_PARTIAL_SUM
+from ._round import NOTHING_KEPT as NOTHING_KEPT
 from ._round import ClientReport as ClientReport
 from ._round import Closed as Closed
 from ._round import Kept as Kept
@@ -74,6 +75,7 @@ __all__ = [
     "MetricSums",
     "Model",
     "ModelWeights",
+    "NOTHING_KEPT",
     "Params",
     "Pass",
     "Prelude",

@@ -40,6 +40,9 @@ class Kept(NamedTuple):
     aggregator: PyTree = ()  # its memory, such as the error feedback of a compression
 
 
+NOTHING_KEPT = Kept()
+
+
 class ClientReport(NamedTuple):
     """One client's round, where more than its part of the sums is wanted."""
 
@@ -59,7 +62,7 @@ def first_kept(algorithm: Algorithm, aggregator: Aggregator, weights: ModelWeigh
 
 
 def contribute(
-    aggregator: Aggregator, aggregator_state: AggregatorState, output: ClientOutput, key: Key, kept: Kept = Kept()
+    aggregator: Aggregator, aggregator_state: AggregatorState, output: ClientOutput, key: Key, kept: Kept = NOTHING_KEPT
 ) -> tuple[RoundSums, ClientReport]:
     """One client's part of the sums, and its report.
 
@@ -75,7 +78,9 @@ def contribute(
     """
     given = output.contribution
     finite = _all_finite((given.value, given.weight))
-    value, weight, sums = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), (given.value, given.weight, output.metrics))
+    value, weight, sums = jax.tree.map(
+        lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), (given.value, given.weight, output.metrics)
+    )
     encoded = aggregator.encode(aggregator_state, Contribution(value, weight, memory=kept.aggregator), key)
     sent = encoded._replace(memory=())
     after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), Kept(output.state, encoded.memory), kept)
@@ -98,7 +103,7 @@ def stack_contributions(aggregator: Aggregator, sums: RoundSums, reports: Sequen
 
 
 def empty_sums(
-    algorithm: Algorithm, aggregator: Aggregator, message: Message, aggregator_state: AggregatorState, key: Key, kept: Kept = Kept()
+    algorithm: Algorithm, aggregator: Aggregator, message: Message, aggregator_state: AggregatorState, key: Key, kept: Kept = NOTHING_KEPT
 ) -> tuple[RoundSums, ClientReport]:
     """The sums over no client, and a report of zeros, with the shapes that a client's will have."""
 

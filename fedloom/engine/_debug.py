@@ -8,6 +8,7 @@ import jax
 
 from fedloom.core import (
     CLIENTS_PER_PARTIAL_SUM,
+    NOTHING_KEPT,
     Aggregator,
     Algorithm,
     ClientFailure,
@@ -30,7 +31,7 @@ class DebugExecutor:
     def __init__(self, algorithm: Algorithm, aggregator: Aggregator, *, reports: bool = False):
         self._algorithm, self._aggregator, self._gives_reports = algorithm, aggregator, reports
 
-    def run(self, message, aggregator_state, cohort: Cohort, key, round_number: int, blank: Kept = Kept()):
+    def run(self, message, aggregator_state, cohort: Cohort, key, round_number: int, blank: Kept = NOTHING_KEPT):
         """See `Executor.run`."""
         zero, _ = empty_sums(self._algorithm, self._aggregator, message, aggregator_state, key, blank)
         total = partial = zero

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import jax
 
-from fedloom.core import Aggregator, AggregatorState, Algorithm, ClientReport, Kept, Key, PyTree, RoundSums
+from fedloom.core import NOTHING_KEPT, Aggregator, AggregatorState, Algorithm, ClientReport, Kept, Key, PyTree, RoundSums
 
 from ._cohort import Cohort
 
@@ -15,7 +15,7 @@ class Executor(Protocol):
     """Made for one algorithm and aggregator; any two give the same sums up to the rounding of float32."""
 
     def run(
-        self, message: PyTree, aggregator_state: AggregatorState, cohort: Cohort, key: Key, round_number: int, blank: Kept = Kept()
+        self, message: PyTree, aggregator_state: AggregatorState, cohort: Cohort, key: Key, round_number: int, blank: Kept = NOTHING_KEPT
     ) -> tuple[RoundSums, list[ClientReport]]:
         """The sums of a round over these clients, which may be empty, and a report of each if the executor was made to give them.
 

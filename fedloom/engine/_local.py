@@ -21,6 +21,7 @@ from jax import lax
 
 from fedloom.core import (
     CLIENTS_PER_PARTIAL_SUM,
+    NOTHING_KEPT,
     Aggregator,
     Algorithm,
     Array,
@@ -85,7 +86,7 @@ class LocalExecutor:
         self._run_block = jax.jit(self._run_block, donate_argnums=2)
         self._run_empty_client = jax.jit(self._run_empty_client, donate_argnums=2)
 
-    def run(self, message, aggregator_state, cohort: Cohort, key, round_number: int, blank: Kept = Kept()):
+    def run(self, message, aggregator_state, cohort: Cohort, key, round_number: int, blank: Kept = NOTHING_KEPT):
         """See `Executor.run`."""
         clients = list(cohort)
         lane = self._open(message, aggregator_state, key, blank)

@@ -20,9 +20,9 @@ def check_stack(aggregator: str, num_clients: int, bytes_per_client: int, availa
     needed = _COPIES * num_clients * bytes_per_client
     if available is not None and needed > available:
         raise ValueError(
-            f"The aggregator {aggregator!r} needs the updates of all {num_clients} clients of a round at once: about {_readable(needed)} "
-            f"for {_COPIES} copies of {_readable(bytes_per_client)} each, and {_readable(available)} are free. Take a smaller cohort, or an "
-            "aggregator that is a sum, such as weighted_mean with clipping."
+            f"The aggregator {aggregator!r} needs the updates of all {num_clients} clients of a round at once: about "
+            f"{_readable(needed)} for {_COPIES} copies of {_readable(bytes_per_client)} each, and {_readable(available)} are free. Take a "
+            "smaller cohort, or an aggregator that is a sum, such as weighted_mean with clipping."
         )
 
 
@@ -42,7 +42,7 @@ def available_bytes() -> int | None:
     return min(known) if known else None
 
 
-def _readable(size: int) -> str:
+def _readable(size: float) -> str:
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -30,7 +30,7 @@ def check_privacy(algorithm: Algorithm, aggregator: Aggregator, privacy: Budget,
     if any(algorithm.model.learned):
         raise ValueError(
             'The model averages statistics over clients (BatchNorm, non_trainable="mean"), which privacy rules out: they have no bound of '
-            "their own, and clipped together with the update they crowd it out. Use non_trainable=\"keep\", or GroupNormalization instead."
+            'their own, and clipped together with the update they crowd it out. Use non_trainable="keep", or GroupNormalization instead.'
         )
     if algorithm.prelude is not None:
         raise ValueError(

@@ -109,10 +109,10 @@ class LearningProcess:
         self._make_executor: MakeExecutor = executor if callable(executor) else _EXECUTORS[executor]
         self._executor: Executor | None = None  # made in the first round, when the shapes are known
         self._evaluators: dict[bool, Executor] = {}
-        if algorithm.prelude:
-            first = algorithm._replace(client=algorithm.prelude.client, init_client=lambda weights: ())
+        if prelude := algorithm.prelude:
+            first = algorithm._replace(client=prelude.client, init_client=lambda weights: ())
             self._prelude = self._make_executor(first, weighted_mean())
-            self._close_prelude = jax.jit(lambda message, sums, key: algorithm.prelude.update(message, _mean(sums, key)))
+            self._close_prelude = jax.jit(lambda message, sums, key: prelude.update(message, _mean(sums, key)))
         self._close = jax.jit(functools.partial(close, algorithm, self.aggregator))
 
     def initialize(self, weights: Any = None) -> ProcessState:
@@ -171,7 +171,7 @@ class LearningProcess:
         if self._keeps(state) and closed.accepted:
             new = {client.name: jax.device_get(report.kept) for client, report in zip(cohort, reports, strict=True)}
             kept = kept.updated(new, state.round_number + 1)
-        sizes = {"bytes_up": self._bytes_up(state.server), "bytes_down": _size(message)}
+        sizes = {"bytes_up": self._bytes_up(state.server), "bytes_down": _size(message)}  # per client, of the round proper
         metrics = {
             **({} if self.privacy else self.model.finish_metrics(jax.device_get(sums.metrics))),
             "num_clients": float(sums.num_clients),
@@ -210,8 +210,8 @@ class LearningProcess:
         if unknown := sorted(values.keys() - self._hyperparameters(state).keys()):
             raise ValueError(
                 f"There is no hyperparameter {', '.join(unknown)} here; these can be set: "
-                f"{', '.join(sorted(self._hyperparameters(state))) or 'none'}. A rate can be set if its optimizer keeps it in its state, as "
-                "those of fl.optimizers, Keras and optax.inject_hyperparams do."
+                f"{', '.join(sorted(self._hyperparameters(state))) or 'none'}. A rate can be set if its optimizer keeps it in its state, "
+                "as those of fl.optimizers, Keras and optax.inject_hyperparams do."
             )
         own = {name: value for name, value in values.items() if name in hyperparameters(state.server)}
         aggregator = {name: value for name, value in values.items() if name not in own}
@@ -318,8 +318,8 @@ class LearningProcess:
             return cohort
         if not hasattr(clients, "keys"):
             raise ValueError(
-                "Clients keep a state from round to round under this algorithm or aggregator, so `clients` must be a mapping from client id "
-                f"to data, got {type(clients).__name__}. Give a dict or a FederatedDataset."
+                "Clients keep a state from round to round under this algorithm or aggregator, so `clients` must be a mapping from client "
+                f"id to data, got {type(clients).__name__}. Give a dict or a FederatedDataset."
             )
         return [client._replace(kept=functools.partial(self.kept_by, state, client.name)) for client in cohort]
 

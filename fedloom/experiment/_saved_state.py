@@ -61,14 +61,16 @@ class SavedState:
         if damaged:
             raise ValueError(f"{path} is damaged: the checksum of {damaged} inside it is wrong. Use another copy.")
         if self.about.get("format") != FORMAT:
-            raise ValueError(f"{path} has format {self.about.get('format')}, and this version of fedloom reads {FORMAT}. Use the version it is from.")
+            raise ValueError(
+                f"{path} has format {self.about.get('format')}, and this version of fedloom reads {FORMAT}. Use the version it is from."
+            )
 
     def check(self, name: str, expected: Any) -> None:
         """Raises ValueError unless the file says the same of `name`."""
         if self.about[name] != expected:
             raise ValueError(
-                f"{self._path} is a state of another process: its {name} is {self.about[name]!r}, here it is {expected!r}. Load it with the "
-                "model, algorithm, aggregator and seed that it was saved with."
+                f"{self._path} is a state of another process: its {name} is {self.about[name]!r}, here it is {expected!r}. Load it with "
+                "the model, algorithm, aggregator and seed that it was saved with."
             )
 
     def tree(self, like: Any) -> Any:

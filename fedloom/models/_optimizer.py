@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,18 +38,28 @@ def as_optax(
     return _keras_as_optax(optimizer, weights)
 
 
+class _KerasState(NamedTuple):
+    variables: list[jax.Array]  # in Keras' order; the place of the learning rate is not read
+    hyperparams: dict[str, jax.Array]  # learning_rate, unless a schedule of Keras' decides it
+
+
 def _keras_as_optax(optimizer: keras.optimizers.Optimizer, weights: Sequence[keras.Variable]) -> optax.GradientTransformation:
     copy = type(optimizer).from_config(optimizer.get_config())  # the user's own stays as it is
     copy.build([keras.Variable(np.zeros(w.shape, w.dtype)) for w in weights])
     start = [np.asarray(variable.value) for variable in copy.variables]
+    rate = next((i for i, variable in enumerate(copy.variables) if variable is copy._learning_rate), None)
 
     def init(params):
-        return [jnp.asarray(value) for value in start]
+        hyperparams = {} if rate is None else {"learning_rate": jnp.asarray(start[rate])}
+        return _KerasState([jnp.asarray(value) for value in start], hyperparams)
 
     def update(updates, state, params=None):
         if params is None:
             raise ValueError("A Keras optimizer needs the parameters in every update.")
-        updated, state = copy.stateless_apply(state, list(updates), list(params))
-        return jax.tree.map(jnp.subtract, list(updated), list(params)), list(state)
+        variables = list(state.variables)
+        if rate is not None:
+            variables[rate] = state.hyperparams["learning_rate"]
+        updated, variables = copy.stateless_apply(variables, list(updates), list(params))
+        return jax.tree.map(jnp.subtract, list(updated), list(params)), _KerasState(list(variables), state.hyperparams)
 
     return optax.GradientTransformation(init, update)

@@ -13,8 +13,8 @@ from ._accounting import check_noise_multiplier
 def split_noise_multiplier(noise_multiplier: float, clipped_count_stddev: float) -> float:
     """The noise multiplier of the sum, if a noised count of clipped clients is released beside it.
 
-    z_Delta = (z^-2 - (2 sigma_b)^-2)^(-1/2): both releases together then cost what the sum alone would cost at z. This holds if clients send
-    the count's bits as b_i - 1/2, of which each moves the sum by at most 1/2.
+    z_Delta = (z^-2 - (2 sigma_b)^-2)^(-1/2): both releases together then cost what the sum alone would cost at z. This holds if clients
+    send the count's bits as b_i - 1/2, each of which moves the sum by 1/2.
 
     Args:
         noise_multiplier: z, of both together, >= 0: what the accountant is told.

@@ -11,6 +11,7 @@ from ._accounting import Accountant, check_accountant, check_delta, check_epsilo
 from ._ledger import Ledger
 from ._sampling import FixedSize, Poisson, Sampling
 
+_NOTHING = Ledger()
 _MOST_ROUNDS = 10**9
 
 
@@ -52,7 +53,7 @@ class Budget:
                 "of one client, drawn at random, would pass as private. Lower it; a tenth of that bound is a usual choice."
             )
 
-    def rounds(self, noise_multiplier: float, spent: Ledger = Ledger()) -> int:  # noqa: B008 - a frozen value
+    def rounds(self, noise_multiplier: float, spent: Ledger = _NOTHING) -> int:
         """How many more rounds with this noise fit.
 
         Args:
@@ -60,7 +61,7 @@ class Budget:
             spent: What was released before.
 
         Returns:
-            In [0, 10^9].
+            >= 0; 10^9 stands for any number above.
 
         Raises:
             ValueError: `spent` has another neighbouring relation.
@@ -81,8 +82,8 @@ class Budget:
         after = spent.spend(self.sampling, noise_multiplier).epsilon(self.delta, self.accountant)
         raise PrivacyBudgetExceeded(
             f"The next round must keep epsilon within {self.epsilon:g} at delta={self.delta:g}, but would bring it from {now:.4f} to "
-            f"{after:.4f} (noise multiplier {noise_multiplier:g}, {self.sampling}). Stop here, or give a new run more noise, a smaller part "
-            "of the population per round, or a larger epsilon.",
+            f"{after:.4f} (noise multiplier {noise_multiplier:g}, {self.sampling}). Stop here, or give a new run more noise, fewer clients "
+            "per round, or a larger epsilon.",
             epsilon_spent=now,
             epsilon_next=after,
             epsilon_budget=self.epsilon,
@@ -91,17 +92,16 @@ class Budget:
 
 @functools.lru_cache(maxsize=64)
 def _rounds_after(budget: Budget, before: Ledger, noise_multiplier: float) -> int:
-    """How many rounds with this noise fit after those of `before`, at most 10^9."""
+    """How many rounds with this noise fit after those of `before`."""
 
     def fit(rounds: int) -> bool:
         return before.spend(budget.sampling, noise_multiplier, rounds).epsilon(budget.delta, budget.accountant) <= budget.epsilon
 
-    too_many = 1
+    fitting, too_many = 0, 1
     while fit(too_many):
-        if too_many >= _MOST_ROUNDS:  # as with trees that a client is in only so many of
+        if too_many > _MOST_ROUNDS:  # there may be no end: trees of which a client is in a few cost no more by being many
             return _MOST_ROUNDS
-        too_many = min(2 * too_many, _MOST_ROUNDS)
-    fitting = too_many // 2
+        fitting, too_many = too_many, 2 * too_many
     while too_many - fitting > 1:
         middle = (fitting + too_many) // 2
         fitting, too_many = (middle, too_many) if fit(middle) else (fitting, middle)

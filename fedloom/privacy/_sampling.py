@@ -139,9 +139,9 @@ class Everyone(Sampling):
 class Tree(Sampling):
     """DP-FTRL's tree aggregation, restarted every `rounds_per_restart` rounds; within a tree a client takes part at most once.
 
-    No sampling is assumed, but somebody has to see to it that no client comes twice between two restarts. A client in one round of a tree
+    No sampling is assumed, but somebody has to see to it that no client comes twice between two restarts. A client of one round of a tree
     over n rounds is in at most ceil(log2(n + 1)) of its nodes, each with noise of its own, whose standard deviation is noise multiplier
-    times clip. Nodes are shared between rounds, so a change of the noise or of the clip has to restart the tree; a `Ledger` counts from there.
+    times clip. Rounds share nodes, so a change of the noise or of the clip has to restart the tree, from where a `Ledger` counts anew.
 
     Source: Kairouz et al. 2021, arXiv:2103.00039, Definition 1.1 (the relation) and Appendix D (restarts).
 

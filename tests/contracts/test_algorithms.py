@@ -83,7 +83,9 @@ def test_a_client_that_is_not_finite_is_as_if_it_had_not_been_asked(name):
 
 
 @every_algorithm
-@pytest.mark.parametrize("clients", [{}, {"empty": {"x": np.zeros((0, 3), np.float32), "y": np.zeros(0, np.float32)}}], ids=["nobody", "empty"])
+@pytest.mark.parametrize(
+    "clients", [{}, {"empty": {"x": np.zeros((0, 3), np.float32), "y": np.zeros(0, np.float32)}}], ids=["nobody", "empty"]
+)
 def test_a_round_without_data_changes_nothing(name, clients):
     process = process_of(name)
     before, _ = process.next(start(process), line_clients([3, 2]))
@@ -97,7 +99,10 @@ def test_states_keep_their_types_and_weights_their_shapes(name):
     process = process_of(name)
     before = start(process)
     after, _ = process.next(before, line_clients([3, 2]))
-    kinds = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), jax.tree.map(jax.numpy.asarray, s.server)) for s in (before, after)]
+    kinds = [
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), jax.tree.map(jax.numpy.asarray, s.server))
+        for s in (before, after)
+    ]
     assert kinds[0] == kinds[1]
     weights = process.get_weights(after)
     assert isinstance(weights, ModelWeights)

@@ -26,6 +26,8 @@ from fedloom.data import Batching, FederatedDataset
 from fedloom.engine import _local
 
 EXECUTORS = ["local", "debug"]
+
+
 def gru_model():
     import keras
 

@@ -43,7 +43,9 @@ def output(value, weight, loss=1.0):
 ALGORITHM = Algorithm(
     model=None,
     init=init,
-    client=ClientWork(lambda message, state, key: (), lambda message, local, batch, key: local, lambda message, local: output([0.0, 0.0], 0.0)),
+    client=ClientWork(
+        lambda message, state, key: (), lambda message, local, batch, key: local, lambda message, local: output([0.0, 0.0], 0.0)
+    ),
     server_update=server_update,
 )
 START = init({"a": jnp.array([1.0, 2.0]), "b": jnp.float32(3)})
