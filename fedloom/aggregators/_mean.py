@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
 from fedloom.core import Aggregator, Contribution, same_bound
 
 
-def weighted_mean() -> Aggregator:
-    """sum_i w_i v_i / sum_i w_i; with no weight at all, zeros of weight 0, and the round does not count."""
+def weighted_mean(when_empty: Literal["reject", "zero"] = "reject") -> Aggregator:
+    """sum_i w_i v_i / sum_i w_i.
+
+    Args:
+        when_empty: What a round without any weight comes to: it does not count, and nothing changes ("reject"), as with the NaN of TFF's
+            MeanFactory; or its mean is 0 ("zero"), as with `no_nan_division=True`, and a server optimizer with momentum moves on.
+
+    Raises:
+        ValueError: `when_empty` is neither.
+    """
+    if when_empty not in ("reject", "zero"):
+        raise ValueError(f'when_empty must be "reject" or "zero", got {when_empty!r}.')
 
     def encode(state, contribution, key):
         weight = contribution.weight
         return contribution._replace(value=jax.tree.map(lambda v: weight.astype(v.dtype) * v, contribution.value))
 
-    return Aggregator(lambda value: (), encode, _divide, name="mean")
+    def decode(state, total, key):
+        mean, state, measurements = _divide(state, total, key)
+        if when_empty == "zero":
+            mean = mean._replace(weight=jnp.where(mean.weight > 0, mean.weight, 1))
+        return mean, state, measurements
+
+    return Aggregator(lambda value: (), encode, decode, name="mean")
 
 
 def unweighted_mean() -> Aggregator:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import optax
-
+from fedloom import optimizers
 from fedloom.core import Algorithm, ClientOutput, ClientWork, Contribution, Model
 
 from ._training import (
@@ -30,7 +29,7 @@ from ._weights import ClientWeight, resolve_client_weight
 def fedavg(
     model: Model,
     client_optimizer: Any = None,
-    server_optimizer: Any = optax.sgd(1.0),
+    server_optimizer: Any = optimizers.sgd(1.0),
     *,
     client_weight: ClientWeight = "num_examples",
     client_schedule: Schedule | None = None,
@@ -75,6 +74,7 @@ def fedavg(
 
     def server_update(state, message, mean):
         weights, opt_state = server_step(model, server_optimizer, state.server_optimizer, state.weights, mean.value)
-        return state._replace(weights=weights, server_optimizer=opt_state), {}
+        rate = {"client_learning_rate": message.hyperparams["client_optimizer"]["learning_rate"]} if client_schedule else {}
+        return state._replace(weights=weights, server_optimizer=opt_state), rate
 
     return Algorithm(model, init, ClientWork(begin, step, finish), server_update, broadcast, name="fedavg")

@@ -27,8 +27,8 @@ def fedsgd(model: Model, server_optimizer: Any = optimizers.sgd(0.1), *, client_
         client_weight: What a client counts for in the mean, or a function of its summed metrics, shape () and >= 0.
 
     Returns:
-        An `Algorithm`. A client contributes its gradient, with the tree and shapes of the trainable weights; an empty one zeros of weight 0.
-        Statistics that the model lets clients learn (BatchNorm) are averaged with the same weights, without the server optimizer.
+        An `Algorithm`. A client contributes its gradient, with the tree and shapes of the trainable weights; an empty one zeros with
+        weight 0. Statistics that the model lets clients learn (BatchNorm) are averaged with the same weights, without the server optimizer.
 
     Raises:
         ValueError: `client_weight` is not known, or there is no server optimizer.

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import optax
 
 from fedloom.core import (
-    Array,
     Carry,
     ClientOutput,
     ClientWork,
@@ -32,7 +31,7 @@ class FullGradient(NamedTuple):
     """Over the batches seen so far."""
 
     total: Params  # sum_b n_b grad f_b(x)
-    weight: Array  # sum_b n_b, shape ()
+    weight: jax.Array  # sum_b n_b, shape ()
 
     def plus(self, gradient: Params, metrics: MetricSums) -> FullGradient:
         """With another batch: its gradient, and its sums, which tell n_b."""
@@ -59,7 +58,7 @@ class LocalState(NamedTuple):
     metrics: MetricSums
 
 
-def full_gradient_work(model: Model, weigh: Callable[[MetricSums], Array]) -> ClientWork:
+def full_gradient_work(model: Model, weigh: Callable[[MetricSums], jax.Array]) -> ClientWork:
     """Client work whose contribution is grad f_i(x), as `ModelWeights` with the update of the statistics that clients learn.
 
     Args:

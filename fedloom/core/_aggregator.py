@@ -47,6 +47,7 @@ class Aggregator(NamedTuple):
     bound: Callable[[AggregatorState, Array | None], Array | None] = lambda state, bound: None
     """From a bound on the L2 norm of a client's value before `encode` to one after; None is no bound. Noise needs one."""
     mechanism: Mechanism | None = None  # the noise in `decode`
+    follows_clients: bool = False  # whether its state adapts to what clients sent without noise, which no accountant counts
 
 
 def same_bound(state: AggregatorState, bound: Array | None) -> Array | None:
@@ -125,6 +126,7 @@ def chain(*stages: Aggregator) -> Aggregator:
         bytes_up=next((stage.bytes_up for stage in reversed(stages) if stage.bytes_up), None),
         bound=bound,
         mechanism=_mechanism(named),
+        follows_clients=any(stage.follows_clients for stage in stages),
     )
 
 

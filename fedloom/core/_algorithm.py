@@ -91,3 +91,5 @@ class Algorithm(NamedTuple):
     set_weights: Callable[[ServerState, ModelWeights], ServerState] = lambda state, weights: state._replace(weights=weights)
     prelude: Prelude | None = None
     name: str = ""
+    personal: Callable[[ServerState, ClientState], ModelWeights] | None = None
+    """The weights that a client uses itself, from what it kept; None: everybody uses the server's."""

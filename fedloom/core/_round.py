@@ -138,6 +138,8 @@ def close(
     With no weight at all, or an aggregate that is not finite, the server's state stays as it was. The aggregator's goes on, as TFF's does:
     what it learned of the norms of updates, or the noise that it has used up, is true all the same.
     """
+    if aggregator.reduce == "stack" and not jax.tree.leaves(sums.contribution.value):  # no client, so there is nothing to stack
+        return Closed(state, aggregator_state, jnp.bool_(False), {}, {})
     aggregate, next_aggregator_state, measurements = aggregator.decode(aggregator_state, sums.contribution, aggregate_key(key))
     accepted = (aggregate.weight > 0) & _all_finite(aggregate.value)
     updated, server_metrics = algorithm.server_update(state, message, aggregate)

@@ -7,6 +7,7 @@ from ._federated import Examples as Examples
 from ._federated import FederatedDataset as FederatedDataset
 from ._sampling import CohortSampler as CohortSampler
 from ._sampling import fixed as fixed
+from ._sampling import poisson as poisson
 from ._sampling import uniform as uniform
 from ._sampling import uniform_tff as uniform_tff
 from .datasets import shakespeare as shakespeare
@@ -18,6 +19,7 @@ __all__ = [
     "FederatedDataset",
     "as_batch",
     "fixed",
+    "poisson",
     "pooled_batches",
     "shakespeare",
     "uniform",

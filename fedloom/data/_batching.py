@@ -18,7 +18,7 @@ from ._federated import Examples, num_examples
 class Batching:
     """How a client's examples become batches.
 
-    Examples have the columns `x` and `y`, and `sample_weight` if they carry weights.
+    Examples have the column `x`, `y` unless the loss needs none (it is `{}` then), and `sample_weight` if they carry weights.
     """
 
     size: int  # rows of a batch
@@ -83,16 +83,16 @@ def pooled_batches(clients: Iterable[tuple[str, Examples]], size: int) -> Iterat
         if waiting and waiting.keys() != columns.keys():
             raise ValueError(f"Client {client!r} has columns {sorted(columns)}, those before it {sorted(waiting)}; all must have the same.")
         waiting = {name: np.concatenate([waiting[name], columns[name]]) if waiting else columns[name] for name in columns}
-        count = len(waiting["y"])
+        count = len(waiting["x"])
         for start in range(0, count - size + 1, size):
             yield _take(waiting, np.arange(start, start + size), size)
         waiting = {name: column[count - count % size :] for name, column in waiting.items()}
-    if waiting and len(waiting["y"]):
-        yield _take(waiting, np.arange(len(waiting["y"])), size)
+    if waiting and len(waiting["x"]):
+        yield _take(waiting, np.arange(len(waiting["x"])), size)
 
 
 def as_batch(raw: Any) -> Batch:
-    """A batch as users give it: (x, y), (x, y, sample_weight), a dict of these, or a `Batch`; anything numpy can read.
+    """A batch as users give it: (x, y), (x, y, sample_weight), a dict of these (y may be left out), or a `Batch`; anything numpy can read.
 
     Raises:
         TypeError: It is none of these.
@@ -100,8 +100,8 @@ def as_batch(raw: Any) -> Batch:
     """
     if isinstance(raw, Batch):
         return raw
-    if isinstance(raw, Mapping) and {"x", "y"} <= raw.keys() <= {"x", "y", "sample_weight"}:
-        x, y, weight = raw["x"], raw["y"], raw.get("sample_weight")
+    if isinstance(raw, Mapping) and {"x"} <= raw.keys() <= {"x", "y", "sample_weight"}:
+        x, y, weight = raw["x"], raw.get("y", {}), raw.get("sample_weight")
     elif isinstance(raw, tuple | list) and len(raw) in (2, 3):
         x, y, weight = (*raw, None)[:3]
     else:
@@ -110,11 +110,12 @@ def as_batch(raw: Any) -> Batch:
             f"{sorted(raw) if isinstance(raw, Mapping) else type(raw).__name__}."
         )
     x, y = _arrays(x), _arrays(y)
-    rows = len(next(iter(y.values())) if isinstance(y, dict) else y)
+    rows = len(next(iter(x.values())) if isinstance(x, dict) else x)
     weight = np.ones(rows, np.float32) if weight is None else np.asarray(weight, np.float32)
     lengths = {len(leaf) for part in (x, y, weight) for leaf in (part.values() if isinstance(part, dict) else [part])}
     if lengths != {rows}:
         raise ValueError(f"x, y and sample_weight of a batch must have equally many rows, got {sorted(lengths)}.")
+    _check_weights(weight)
     return Batch(x, y, weight, np.ones(rows, np.float32))
 
 
@@ -124,12 +125,20 @@ def _arrays(part: Any) -> Any:
 
 def _columns(examples: Examples, client: str) -> dict[str, np.ndarray]:
     names = set(examples)
-    if not {"x", "y"} <= names <= {"x", "y", "sample_weight"}:
+    if not {"x"} <= names <= {"x", "y", "sample_weight"}:
         raise ValueError(
-            f"Client {client!r} must have the columns x and y, and sample_weight if there are weights, got {sorted(names)}. "
+            f"Client {client!r} must have the columns x and y (or x alone, for a loss without labels), and sample_weight if there are "
+            f"weights, got {sorted(names)}. "
             "Make them with `dataset.map(fn)`, for text with fl.text.CharWindows."
         )
+    if "sample_weight" in names:
+        _check_weights(np.asarray(examples["sample_weight"]), f" of client {client!r}")
     return {name: np.asarray(column) for name, column in examples.items()}
+
+
+def _check_weights(weights: np.ndarray, whose: str = "") -> None:
+    if weights.size and np.min(weights) < 0:
+        raise ValueError(f"sample_weight{whose} must be >= 0, got {np.min(weights)}. A weight of 0 leaves an example out.")
 
 
 def _take(columns: Mapping[str, np.ndarray], rows: np.ndarray, size: int) -> Batch:
@@ -137,4 +146,5 @@ def _take(columns: Mapping[str, np.ndarray], rows: np.ndarray, size: int) -> Bat
     padded = np.resize(rows, size)
     weight = columns["sample_weight"][padded] if "sample_weight" in columns else np.ones(size)
     real = (np.arange(size) < len(rows)).astype(np.float32)
-    return Batch(columns["x"][padded], columns["y"][padded], weight.astype(np.float32), real)
+    y = columns["y"][padded] if "y" in columns else {}
+    return Batch(columns["x"][padded], y, weight.astype(np.float32), real)

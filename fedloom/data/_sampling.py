@@ -32,6 +32,32 @@ def uniform(client_ids: Sequence[str], size: int, *, seed: int = 0) -> CohortSam
     return lambda round_number: _pick(client_ids, np.random.default_rng([seed, round_number]).choice(len(client_ids), size, replace=False))
 
 
+def poisson(client_ids: Sequence[str], size: float, *, seed: int = 0) -> CohortSampler:
+    """Every client by a coin of its own in every round, with probability size / len(client_ids): what accounting by `Poisson` assumes.
+
+    Args:
+        client_ids: The population.
+        size: Clients per round on average, in (0, len(client_ids)]; a cohort may be larger, smaller or empty.
+        seed: As in `uniform`. It must stay secret where the guarantee is to hold.
+
+    Raises:
+        ValueError: `size` is out of range.
+
+    Example:
+        >>> sample = poisson([str(i) for i in range(1000)], 100, seed=1)
+        >>> [len(sample(r)) for r in range(3)]
+        [92, 113, 88]
+    """
+    if not 0 < size <= len(client_ids):
+        raise ValueError(f"cohort_size must be in (0, {len(client_ids)}], the number of clients to draw from, got {size}. Lower it.")
+
+    def sample(round_number: int) -> list[str]:
+        coins = np.random.default_rng([seed, round_number]).random(len(client_ids))
+        return _pick(client_ids, np.flatnonzero(coins < size / len(client_ids)))
+
+    return sample
+
+
 def uniform_tff(client_ids: Sequence[str], size: int, *, seed: int = 0, replace: bool = False) -> CohortSampler:
     """The cohorts of TFF 0.87's `build_uniform_sampling_fn(client_ids, replace, random_seed=seed)`, to the bit.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from fedloom.core import Aggregator, Algorithm
-from fedloom.privacy import Budget, Tree
+from fedloom.privacy import Budget, FixedSize, Poisson, Sampling, Tree
 
 
 def check_privacy(algorithm: Algorithm, aggregator: Aggregator, privacy: Budget, *, client_metrics: bool) -> None:
@@ -22,6 +22,12 @@ def check_privacy(algorithm: Algorithm, aggregator: Aggregator, privacy: Budget,
             f"privacy.sampling must say how clients are drawn for the noise in use, got {type(privacy.sampling).__name__} for noise of the "
             f"kind {mechanism.kind!r}. Tree aggregation goes with fl.privacy.Tree, independent noise with Poisson or FixedSize."
         )
+    if aggregator.follows_clients:
+        raise ValueError(
+            f"The aggregator {aggregator.name!r} adapts to what clients send without noise (an adaptive threshold, say), so its later rounds "
+            "tell of them what no accountant counts. Use a fixed threshold, or one that is noised too: dp_gaussian_adaptive, or "
+            "dp_aggregator(..., zeroing=False)."
+        )
     if client_metrics:
         raise ValueError(
             "client_metrics must be False under privacy, got True: a table of single clients shows each of them as it is, without clip or "
@@ -36,4 +42,30 @@ def check_privacy(algorithm: Algorithm, aggregator: Aggregator, privacy: Budget,
         raise ValueError(
             f"The algorithm {algorithm.name!r} asks clients twice in a round, and what it asks first is averaged without clip or noise, so "
             "the accountant would miss it. Use an algorithm with one exchange per round, such as fedavg."
+        )
+
+
+def check_sampling(accounted: Sampling, used: str, cohort_size: int, population: int) -> None:
+    """Raises ValueError if cohorts are drawn otherwise than the accountant is told.
+
+    Args:
+        accounted: What the budget says.
+        used: The name of the sampling in use.
+        cohort_size: Clients per round.
+        population: Clients to draw from.
+    """
+    drawn = {"poisson": Poisson(cohort_size, population)}.get(used, FixedSize(cohort_size, population))
+    if isinstance(accounted, Poisson | FixedSize) and accounted != drawn:
+        raise ValueError(
+            f"The budget's sampling must be that of the run: it accounts for {accounted}, and the run draws {drawn} with "
+            f'sampling={used!r}. Change one of the two; sampling="poisson" spends the least.'
+        )
+
+
+def check_cohort(accounted: Sampling, size: int) -> None:
+    """Raises ValueError if a round has another number of clients than the accountant is told."""
+    if isinstance(accounted, FixedSize) and size != accounted.cohort_size:
+        raise ValueError(
+            f"A round must have exactly the {accounted.cohort_size} clients that the budget's sampling accounts for, got {size}. Draw as "
+            "many, or account for another sampling."
         )

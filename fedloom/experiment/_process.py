@@ -34,7 +34,7 @@ from fedloom.privacy import Budget, Ledger
 
 from ._client_states import ClientStates
 from ._memory import check_stack
-from ._privacy_rules import check_privacy
+from ._privacy_rules import check_cohort, check_privacy
 from ._saved_state import SavedState, write_state
 
 _EXECUTORS: dict[str, MakeExecutor] = {"local": LocalExecutor, "debug": DebugExecutor}
@@ -63,7 +63,7 @@ class LearningProcess:
         client_metrics: Whether `next` also reports every client by itself, under `metrics["clients"]`.
         client_states: Where clients' states lie between rounds, for algorithms that have any: "memory", or a new folder.
         privacy: The most that the run may spend. Rounds beyond it are refused, and so are settings that void the guarantee; metrics of the
-            clients' training are then not reported, since they are sums without noise.
+            clients' training and the aggregator's counts are then not reported, since they are sums without noise.
 
     Raises:
         ValueError: `executor` is not known, shuffling would break up a carried RNN state, or `privacy` does not go with the rest.
@@ -158,6 +158,8 @@ class LearningProcess:
         key = round_key(root_key(self.seed), state.round_number)
         cohort = self._cohort(state, clients)
         self.check_cohort_size(state, len(cohort))
+        if self.privacy:
+            check_cohort(self.privacy.sampling, len(cohort))
         message = self.algorithm.broadcast(state.server, jnp.int32(state.round_number))
         if self.algorithm.prelude:
             sums, _ = self._prelude.run(message, (), [client._replace(kept=Kept) for client in cohort], key, state.round_number)
@@ -182,7 +184,7 @@ class LearningProcess:
         if self.privacy:
             del metrics["num_nonfinite_clients"]
             metrics["epsilon"] = ledger.epsilon(self.privacy.delta, self.privacy.accountant)
-        parts = {"server": _plain(closed.metrics), "aggregator": _plain(closed.measurements)}
+        parts = {"server": _plain(closed.metrics), "aggregator": {} if self.privacy else _plain(closed.measurements)}
         if self._client_metrics:
             parts["clients"] = [self._row(state.round_number, *pair, sizes) for pair in zip(cohort, reports, strict=True)]
         metrics |= {name: part for name, part in parts.items() if part}
@@ -250,6 +252,15 @@ class LearningProcess:
     def get_weights(self, state: ProcessState) -> ModelWeights:
         """The model's weights in this state."""
         return self.algorithm.get_weights(state.server)
+
+    def personal_weights(self, state: ProcessState, client: str) -> ModelWeights:
+        """The weights that a client uses itself, under an algorithm that fits some to every client, such as Ditto.
+
+        They are those of `get_weights` for a client that has not taken part yet, and under an algorithm without personal weights.
+        """
+        if self.algorithm.personal is None or client not in state.clients:
+            return self.get_weights(state)
+        return jax.tree.map(jnp.asarray, self.algorithm.personal(state.server, self.kept_by(state, client).algorithm))
 
     def set_weights(self, state: ProcessState, weights: Any) -> ProcessState:
         """The state with other weights, all else as it was; `weights` as in `initialize`."""
@@ -321,14 +332,16 @@ class LearningProcess:
                 "Clients keep a state from round to round under this algorithm or aggregator, so `clients` must be a mapping from client "
                 f"id to data, got {type(clients).__name__}. Give a dict or a FederatedDataset."
             )
-        return [client._replace(kept=functools.partial(self.kept_by, state, client.name)) for client in cohort]
+        first = self._first_kept(state)
+        return [client._replace(kept=functools.partial(_kept_by, client.name, state.clients, first)) for client in cohort]
 
     def kept_by(self, state: ProcessState, client: str) -> Kept:
-        """What this client brings into its next round: the state of the algorithm and the memory of the aggregator."""
-        first = self._first_kept(state)
-        if client not in state.clients:
-            return first
-        return jax.tree.unflatten(jax.tree.structure(first), state.clients[client])
+        """What this client brings into its next round: the state of the algorithm and the memory of the aggregator.
+
+        Raises:
+            ValueError: What it kept comes from another model, algorithm or aggregator.
+        """
+        return _kept_by(client, state.clients, self._first_kept(state))
 
     def _first_kept(self, state: ProcessState) -> Kept:
         return first_kept(self.algorithm, self.aggregator, self.get_weights(state), self._value_shape(state.server))
@@ -385,6 +398,20 @@ class LearningProcess:
             return work.finish(message, work.begin(message, client_state, root_key(0))).contribution.value
 
         return jax.eval_shape(value)
+
+
+def _kept_by(client: str, clients: ClientStates, first: Kept) -> Kept:
+    """What a client kept, or `first` if it has not taken part yet."""
+    if client not in clients:
+        return first
+    leaves, expected = clients[client], jax.tree.leaves(first)
+    got, want = ([f"{leaf.dtype}{list(leaf.shape)}" for leaf in tree] for tree in (leaves, expected))
+    if got != want:
+        raise ValueError(
+            f"What client {client!r} kept comes from another model, algorithm or aggregator: its arrays are {got}, here they must be "
+            f"{want}. Go on from a state of this process."
+        )
+    return jax.tree.unflatten(jax.tree.structure(first), leaves)
 
 
 def _mean(sums, key):

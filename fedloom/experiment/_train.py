@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from fedloom.core import ModelWeights
-from fedloom.data import CohortSampler, FederatedDataset, uniform, uniform_tff
+from fedloom.data import CohortSampler, FederatedDataset, poisson, uniform, uniform_tff
 from fedloom.report import Row, RunFolder, TrainingProgress, plot_curve
 
+from ._privacy_rules import check_sampling
 from ._process import LearningProcess, ProcessState
 
 
@@ -43,7 +44,7 @@ def train(
     cohort_size: int,
     rounds: int,
     initial: Any = None,
-    sampling: Literal["uniform", "tff"] | CohortSampler = "uniform",
+    sampling: Literal["uniform", "poisson", "tff"] | CohortSampler = "uniform",
     evaluate: Any = None,
     evaluate_every: int = 5,
     run_dir: str | Path | None = None,
@@ -59,8 +60,9 @@ def train(
         cohort_size: Clients per round, in [1, number of clients].
         rounds: How many, at least 1.
         initial: A Keras model, arrays in its order, or `ModelWeights` to start from; None starts from fresh weights.
-        sampling: "uniform" without replacement, "tff" for the cohorts that TFF 0.87 draws with this seed, or a function from the round's
-            number to client ids. The seed is the process'.
+        sampling: "uniform" without replacement, "poisson" for a coin per client (cohorts of `cohort_size` on average), "tff" for the
+            cohorts that TFF 0.87 draws with this seed, or a function from the round's number to client ids. The seed is the process'.
+            Under privacy it must be what the budget's sampling says; for a function that is up to you.
         evaluate: Held-out clients, evaluated before round 1, every `evaluate_every` rounds and at the end.
         evaluate_every: Rounds from one evaluation to the next, at least 1.
         run_dir: A new folder for `config.json`, `metrics.csv`, `clients.csv` (if the process reports clients), `curve.png` and the model
@@ -80,6 +82,8 @@ def train(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
     sample = _sampler(sampling, dataset, cohort_size, process.seed)
+    if process.privacy and not callable(sampling):
+        check_sampling(process.privacy.sampling, sampling, cohort_size, len(dataset))
     state = process.initialize(initial)
     process.check_cohort_size(state, cohort_size)
     folder = RunFolder(run_dir) if run_dir is not None else None
@@ -122,7 +126,7 @@ def train(
 def _sampler(sampling: Any, dataset: FederatedDataset, size: int, seed: int) -> CohortSampler:
     if callable(sampling):
         return cast(CohortSampler, sampling)
-    known = {"uniform": uniform, "tff": uniform_tff}
+    known = {"uniform": uniform, "poisson": poisson, "tff": uniform_tff}
     if sampling not in known:
         raise ValueError(f"sampling must be one of {sorted(known)} or a function from round number to client ids, got {sampling!r}.")
     return known[sampling](dataset.client_ids, size, seed=seed)

@@ -92,6 +92,14 @@ def from_functions(
         weights_from=weights_from,
         assign=assign,
         save=save,
+        names=_names(init),
+    )
+
+
+def _names(init: Callable[[Key], Params]) -> PyTree:
+    """The path of every parameter, as "layers/0/kernel"; of one that stands alone, "weights"."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.tree_util.keystr(path, simple=True, separator="/") or "weights", jax.eval_shape(init, jax.random.key(0))
     )
 
 

@@ -39,7 +39,7 @@ def from_keras(
         keras_model: A built Sequential or Functional model with one output; a subclassed one if it has no recurrent layers.
         loss: A Keras loss or its name; None takes the one that the model was compiled with.
         metrics: Keras metrics or their names; None takes those that the model was compiled with. Their variables must be sums that start
-            from zero, as nearly all of Keras' are.
+            from zero, as those of Keras' own are; one that is not, such as a maximum, is refused.
         non_trainable: What becomes of statistics that training updates, such as BatchNorm's: averaged over clients ("mean"), or as they
             were for ever ("keep"), as TFF does.
         rnn_state: Whether recurrent layers start every batch from zeros ("reset"), or go on from the client's batch before ("carry"), as
@@ -64,7 +64,9 @@ def from_keras(
         raise ValueError(f'non_trainable must be "mean" or "keep", got {non_trainable!r}.')
     resolved = _resolve_loss(keras_model, loss)
     elementwise, one = _elementwise(resolved, masked_loss)
-    metric_list = additive_metrics(compiled_metrics(keras_model) if metrics is None else metrics, resolved)
+    outputs = getattr(keras_model, "outputs", None)  # a subclassed model has none
+    given = compiled_metrics(keras_model) if metrics is None else metrics
+    metric_list = additive_metrics(given, resolved, outputs[0].shape if outputs else None)
     carries = rnn_state == "carry"
     call = StatelessCall(_prepare(keras_model, rnn_state))
 
@@ -111,6 +113,7 @@ def from_keras(
         assign=assign_weights,
         save=lambda weights, folder: save_model(keras_model, weights, folder),
         learned=_learned(call) if non_trainable == "mean" else (False,) * len(call.frozen),
+        names=[weight.path for weight in keras_model.trainable_weights],
     )
 
 
@@ -207,6 +210,8 @@ def _batch_check(model: keras.Model, loss):
     ids = getattr(first, "input_dim", None) if isinstance(first, keras.layers.Embedding) else None
 
     def check(batch: Batch) -> None:
+        if isinstance(batch.y, dict) and not batch.y:
+            raise ValueError(f"Model {model.name!r} needs labels for its loss, got examples without y. Add the column y.")
         for what, values, limit in (("Labels (y)", batch.y, classes), ("Inputs (x)", batch.x, ids)):
             if limit is None or isinstance(values, dict) or not np.size(values):
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,12 @@ import numpy as np
 
 from fedloom.core import MetricSums
 
-_RESERVED = {"loss", "num_examples", "num_batches", "num_tokens", "num_clients", "num_nonfinite_clients", "accepted"}
+from ._metric_check import build_and_check, is_keras_own, result_of
+
+_RESERVED = {
+    *("loss", "num_examples", "num_batches", "num_tokens", "num_clients", "num_nonfinite_clients", "accepted"),
+    *("round", "client", "asked", "answered", "weight", "update_norm", "nonfinite", "bytes_up", "bytes_down", "seconds"),  # of a client
+}
 
 
 class AdditiveMetrics:
@@ -27,21 +33,31 @@ class AdditiveMetrics:
     def sums(self, y, prediction, weight) -> MetricSums:
         """The variables after this batch alone."""
         zeros = self.init()
-        return {
-            name: list(metric.stateless_update_state(zeros[name], y, prediction, sample_weight=weight))
-            for name, metric in self.metrics.items()
-        }
+        with warnings.catch_warnings():
+            # Keras' confusion matrices ask for int64, which JAX does not have; numbers of classes fit into int32.
+            warnings.filterwarnings("ignore", message="Explicitly requested dtype int64")
+            return {
+                name: list(metric.stateless_update_state(zeros[name], y, prediction, sample_weight=weight))
+                for name, metric in self.metrics.items()
+            }
 
     def finish(self, sums: MetricSums) -> dict[str, Any]:
         """The metrics' values."""
-        return {name: _plain(metric.stateless_result(sums[name])) for name, metric in self.metrics.items()}
+        return {name: _plain(result_of(metric, sums[name])) for name, metric in self.metrics.items()}
 
 
-def additive_metrics(metrics: Sequence[keras.metrics.Metric | str], loss: Any) -> AdditiveMetrics:
+def additive_metrics(
+    metrics: Sequence[keras.metrics.Metric | str], loss: Any, output_shape: Sequence[int | None] | None = None
+) -> AdditiveMetrics:
     """Fresh copies of these metrics; "accuracy" is the one that goes with the loss.
 
+    Args:
+        metrics: Keras metrics or their names.
+        loss: Of the model.
+        output_shape: Of the model, batch first; None if it is not known.
+
     Raises:
-        ValueError: Two have the same name, one has a name that fedloom uses itself, one does not start from zero, or has no variables yet.
+        ValueError: Two have the same name, one has a name that fedloom uses itself, or one does not add up: see `build_and_check`.
         TypeError: One is not a Keras metric.
     """
     copies = [_copy(metric, loss) for metric in metrics]
@@ -50,10 +66,7 @@ def additive_metrics(metrics: Sequence[keras.metrics.Metric | str], loss: Any) -
         if name in _RESERVED or names.count(name) > 1:
             raise ValueError(f"Every metric needs a name of its own, and none of {sorted(_RESERVED)}, got {names}. Pass `name=`.")
     for metric in copies:
-        if not metric.variables:
-            raise ValueError(f"Metric {metric.name!r} has no variables before its first update, so it cannot be summed. Leave it out.")
-        if any(np.any(np.asarray(v.value)) for v in metric.variables):
-            raise ValueError(f"Metric {metric.name!r} does not start from zero, so its variables are no sums that clients could add up.")
+        build_and_check(metric, loss, output_shape)
     return AdditiveMetrics(copies)
 
 
@@ -73,7 +86,10 @@ def _copy(metric: Any, loss: Any) -> keras.metrics.Metric:
         metric = keras.metrics.get(metric)
     if not isinstance(metric, keras.metrics.Metric):
         raise TypeError(f"metrics must be Keras metrics or their names, got {metric!r} of type {type(metric).__name__}.")
-    return type(metric).from_config(metric.get_config())
+    config = metric.get_config()
+    if is_keras_own(metric) and "int" in str(metric.dtype):
+        config["dtype"] = "float32"  # IoU counts in integers, and would cut off what a sample weight has after the point
+    return type(metric).from_config(config)
 
 
 def _accuracy(loss: Any, name: str) -> keras.metrics.Metric:

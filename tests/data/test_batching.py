@@ -150,10 +150,19 @@ def test_columns_may_be_lists_or_jax_arrays():
     assert (batch.x.tolist(), batch.y.tolist()) == ([[1.0], [2.0]], [3, 4])
 
 
-@pytest.mark.parametrize("names", [["x"], ["y"], ["x", "y", "z"], ["snippets"]])
+@pytest.mark.parametrize("names", [["y"], ["x", "y", "z"], ["snippets"]])
 def test_other_columns_are_an_error_that_names_the_client_and_what_to_do(names):
     with pytest.raises(ValueError, match=r"'ada' must have the columns x and y.*map"):
         list(Batching(size=2).batches({name: np.arange(3) for name in names}, client="ada"))
+
+
+def test_examples_may_have_no_labels():
+    """As for k-means; y is then an empty tree, which any loss that reads it fails on."""
+    made = [*Batching(size=2, shuffle=False).batches({"x": np.arange(3)}, client="ada"), *pooled_batches([("ada", {"x": np.arange(3)})], 2)]
+    made.append(as_batch({"x": np.arange(2), "sample_weight": [1.0, 0.5]}))
+    assert [batch.x.tolist() for batch in made] == [[0, 1], [2, 2]] * 2 + [[0, 1]]
+    assert [batch.real.tolist() for batch in made] == [[1, 1], [1, 0]] * 2 + [[1, 1]]
+    assert all(batch.y == {} for batch in made)
 
 
 def test_unequal_columns_are_an_error_that_names_the_client():
@@ -205,7 +214,7 @@ class TestAsBatch:
         batch = Batch(self.x, self.y, self.weight, np.array([1.0, 1.0, 0.0]))
         assert as_batch(batch) is batch
 
-    @pytest.mark.parametrize("raw", [np.ones(3), "xy", (np.ones(3),), (1, 2, 3, 4), {"x": [1]}, {"x": [1], "y": [1], "z": [1]}], ids=str)
+    @pytest.mark.parametrize("raw", [np.ones(3), "xy", (np.ones(3),), (1, 2, 3, 4), {"y": [1]}, {"x": [1], "y": [1], "z": [1]}], ids=str)
     def test_anything_else_is_an_error(self, raw):
         with pytest.raises(TypeError, match=r"must be \(x, y\), \(x, y, sample_weight\) or a dict"):
             as_batch(raw)

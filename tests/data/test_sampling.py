@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedloom.data import fixed, uniform, uniform_tff
+from fedloom.data import fixed, poisson, uniform, uniform_tff
 
 DRAWN_BY_TFF = json.loads((Path(__file__).parents[1] / "goldens" / "uniform_sampling.json").read_text())
 IDS = [f"c{i}" for i in range(30)]
@@ -77,3 +77,24 @@ def test_a_cohort_too_large_or_without_clients_is_an_error_at_once(sampler, size
 def test_with_replacement_too_there_must_be_clients(ids, size):
     with pytest.raises(ValueError, match="cohort_size must be in"):
         uniform_tff(ids, size, replace=True)
+
+
+def test_poisson_cohorts_are_coins_of_their_own():
+    """Over n = 4000 rounds each of 30 clients is in Binomial(n, 1/5) cohorts, each of 3 pairs in Binomial(n, 1/25): held to 4.5 sigma."""
+    n, sample = 4000, poisson(IDS, 6, seed=2)
+    present = np.array([[client in cohort for client in IDS] for cohort in map(set, map(sample, range(n)))])
+    assert (abs(present.sum(0) - n / 5) < 4.5 * math.sqrt(n * 0.2 * 0.8)).all()
+    for i, j in ((0, 1), (3, 29), (12, 7)):
+        assert abs((present[:, i] & present[:, j]).sum() - n / 25) < 4.5 * math.sqrt(n * 0.04 * 0.96)
+    assert sample(7) == poisson(IDS, 6, seed=2)(7) != poisson(IDS, 6, seed=3)(7)
+
+
+def test_poisson_cohorts_may_be_everyone_or_nobody():
+    assert poisson(IDS, 30)(0) == IDS
+    assert [] in [poisson(IDS, 0.5, seed=1)(r) for r in range(20)]
+
+
+@pytest.mark.parametrize("size", [0, -1, 31])
+def test_a_poisson_cohort_out_of_range_is_refused(size):
+    with pytest.raises(ValueError, match="cohort_size must be in"):
+        poisson(IDS, size)

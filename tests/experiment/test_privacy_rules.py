@@ -1,0 +1,129 @@
+"""Privacy in a run: rounds beyond the budget are refused, and so is whatever would make the guarantee empty."""
+
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+
+import fedloom as fl
+from fedloom.core import PrivacyBudgetExceeded
+from fedloom.data import Batching, FederatedDataset
+
+POPULATION = 50
+SAMPLING = fl.privacy.Poisson(cohort_size=5, population=POPULATION)
+BUDGET = fl.privacy.Budget(epsilon=3.0, delta=1e-3, sampling=SAMPLING)
+MODEL = fl.models.from_functions(lambda key: jnp.zeros(3), lambda w, x: x @ w, lambda y, p: (p - y) ** 2)
+
+
+def private_mean(z=1.0):
+    return fl.aggregators.dp_gaussian_fixed(z, clients_per_round=5, clip=0.1)
+
+
+def process(algorithm=None, aggregator=None, privacy=BUDGET, **settings):
+    algorithm = algorithm or fl.algorithms.fedavg(MODEL, fl.optimizers.sgd(0.1))
+    return fl.LearningProcess(algorithm, aggregator=aggregator or private_mean(), privacy=privacy, batching=Batching(size=4), **settings)
+
+
+def dataset():
+    rng = np.random.default_rng(0)
+    return FederatedDataset.from_dict(
+        {f"c{i}": {"x": rng.normal(size=(3, 3)).astype(np.float32), "y": np.ones(3, np.float32)} for i in range(POPULATION)}
+    )
+
+
+def test_rounds_are_charged_until_the_budget_is_spent():
+    """As many rounds as the accountant says, not one more; the state that was refused its round is still good."""
+    learning, data = process(), dataset()
+    sample = fl.data.poisson(data.client_ids, 5, seed=0)
+    state, allowed = learning.initialize(), BUDGET.rounds(1.0)
+    assert 2 < allowed < 100
+    for r in range(allowed):
+        state, metrics = learning.next(state, data.subset(sample(r)))
+        assert metrics["epsilon"] == pytest.approx(fl.privacy.epsilon(SAMPLING, 1.0, r + 1, 1e-3), rel=1e-6)
+    with pytest.raises(PrivacyBudgetExceeded, match="epsilon within 3"):
+        learning.next(state, data.subset(sample(allowed)))
+    assert metrics["epsilon"] <= 3.0 < fl.privacy.epsilon(SAMPLING, 1.0, allowed + 1, 1e-3)
+
+
+def test_the_ledger_is_saved_with_the_state(tmp_path):
+    learning, data = process(), dataset()
+    state, _ = learning.next(learning.initialize(), data.subset(["c1", "c2"]))
+    learning.save(state, tmp_path / "state")
+    assert process().load(tmp_path / "state").ledger == state.ledger == fl.privacy.Ledger().spend(SAMPLING, 1.0)
+
+
+def test_less_noise_in_mid_run_costs_more():
+    learning, data = process(), dataset()
+    state, _ = learning.next(learning.initialize(), data.subset(["c1"]))
+    (name,) = [hparam for hparam in learning.get_hparams(state) if hparam.endswith("noise_multiplier")]
+    louder, _ = learning.next(state, data.subset(["c1"]))
+    quieter, _ = learning.next(learning.set_hparams(state, {name: 0.7}), data.subset(["c1"]))
+    assert quieter.ledger.epsilon(1e-3) > louder.ledger.epsilon(1e-3)
+    assert [entry.noise_multiplier for entry in quieter.ledger.entries] == pytest.approx([1.0, 0.7])
+
+
+def test_what_clients_measured_in_training_is_not_reported():
+    """Sums over clients without noise, counts of clipped clients among them."""
+    _, metrics = process().next(process().initialize(), dataset().subset(["c1", "c2"]))
+    assert metrics.keys() == {"num_clients", "accepted", "bytes_up", "bytes_down", "epsilon"}
+
+
+def batch_norm():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    return fl.models.from_keras(model, "mse")
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"aggregator": fl.aggregators.weighted_mean()}, "without noise every round tells exactly"),
+        ({"aggregator": fl.aggregators.dp_tree(1.0, 5, 0.1, restart_every=8)}, "Tree aggregation goes with fl.privacy.Tree"),
+        ({"client_metrics": True}, "client_metrics must be False under privacy"),
+        ({"algorithm": fl.algorithms.fedavg(batch_norm(), fl.optimizers.sgd(0.1))}, "averages statistics over clients"),
+        ({"algorithm": fl.algorithms.mime(MODEL, fl.optimizers.sgd(0.1))}, "asks clients twice in a round"),
+    ],
+    ids=["no noise", "wrong noise", "single clients", "statistics", "prelude"],
+)
+def test_settings_that_void_the_guarantee_are_refused(settings, reason):
+    with pytest.raises(ValueError, match=reason):
+        process(**settings)
+
+
+def test_statistics_that_stay_at_home_are_no_reason():
+    keep = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    assert process(fl.algorithms.fedavg(fl.models.from_keras(keep, "mse", non_trainable="keep"), fl.optimizers.sgd(0.1)))
+
+
+def test_a_weighted_mean_cannot_be_made_private():
+    """The weight multiplies what was clipped, so one client with much data exceeds the clip; refused when the chain is made."""
+    with pytest.raises(ValueError, match="weight"):
+        fl.aggregators.chain(fl.aggregators.clipping(0.1), fl.aggregators.weighted_mean(), fl.aggregators.gaussian_noise(0.1))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "cohort_size", "accounted"),
+    [
+        ("uniform", 5, SAMPLING),
+        ("tff", 5, SAMPLING),
+        ("poisson", 6, SAMPLING),
+        ("poisson", 5, fl.privacy.FixedSize(cohort_size=5, population=POPULATION)),
+        ("uniform", 5, fl.privacy.FixedSize(cohort_size=5, population=1000)),
+    ],
+)
+def test_a_run_that_draws_otherwise_than_is_accounted_for_is_refused(sampling, cohort_size, accounted):
+    learning = process(privacy=fl.privacy.Budget(epsilon=3.0, delta=1e-4, sampling=accounted))
+    with pytest.raises(ValueError, match="sampling must be that of the run"):
+        fl.train(learning, dataset(), cohort_size=cohort_size, rounds=1, sampling=sampling, progress=False)
+
+
+def test_a_run_that_draws_as_accounted_goes_on():
+    result = fl.train(process(), dataset(), cohort_size=5, rounds=2, sampling="poisson", progress=False)
+    assert 0 < result.history[-1]["epsilon"] < 3
+    fixed_size = fl.privacy.Budget(epsilon=30.0, delta=1e-3, sampling=fl.privacy.FixedSize(5, POPULATION))
+    assert fl.train(process(privacy=fixed_size), dataset(), cohort_size=5, rounds=1, progress=False).state.ledger.entries
+
+
+def test_a_round_of_another_size_than_accounted_is_refused():
+    learning = process(privacy=fl.privacy.Budget(epsilon=30.0, delta=1e-3, sampling=fl.privacy.FixedSize(5, POPULATION)))
+    with pytest.raises(ValueError, match="exactly the 5 clients"):
+        learning.next(learning.initialize(), dataset().subset(["c1"]))
