@@ -16,13 +16,20 @@ if TYPE_CHECKING:
     from . import optimizers as optimizers
     from . import privacy as privacy
     from . import text as text
+    from .experiment import EvaluationState as EvaluationState
+    from .experiment import FederatedEvaluation as FederatedEvaluation
     from .experiment import LearningProcess as LearningProcess
     from .experiment import ProcessState as ProcessState
     from .experiment import TrainResult as TrainResult
     from .experiment import evaluate as evaluate
+    from .experiment import evaluate_models as evaluate_models
+    from .experiment import personalization_summary as personalization_summary
+    from .experiment import personalize as personalize
     from .experiment import train as train
 
 __all__ = [
+    "EvaluationState",
+    "FederatedEvaluation",
     "LearningProcess",
     "ProcessState",
     "TrainResult",
@@ -30,8 +37,11 @@ __all__ = [
     "algorithms",
     "data",
     "evaluate",
+    "evaluate_models",
     "models",
     "optimizers",
+    "personalization_summary",
+    "personalize",
     "privacy",
     "text",
     "train",

@@ -23,8 +23,10 @@ from ._robust import geometric_median as geometric_median
 from ._robust import median as median
 from ._robust import trimmed_mean as trimmed_mean
 from ._secure import secure_encoding as secure_encoding
+from ._tff import compression_aggregator as compression_aggregator
 from ._tff import dp_aggregator as dp_aggregator
 from ._tff import robust_aggregator as robust_aggregator
+from ._tff import secure_aggregator as secure_aggregator
 from ._topk import top_k as top_k
 from ._tree import dp_tree as dp_tree
 
@@ -33,6 +35,7 @@ __all__ = [
     "Aggregator",
     "chain",
     "clipping",
+    "compression_aggregator",
     "dp_aggregator",
     "dp_gaussian_adaptive",
     "dp_gaussian_fixed",
@@ -48,6 +51,7 @@ __all__ = [
     "quantile",
     "quantize",
     "robust_aggregator",
+    "secure_aggregator",
     "secure_encoding",
     "sum",
     "top_k",

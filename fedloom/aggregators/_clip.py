@@ -33,8 +33,8 @@ def clipping(threshold: float | Quantile, norm: Norm = "l2") -> Aggregator:
         ValueError: An argument is out of range.
 
     Example:
-        >>> import fedloom as fl
-        >>> mean = fl.aggregators.chain(clipping(1.0), fl.aggregators.weighted_mean())
+        >>> from fedloom.aggregators import chain, weighted_mean
+        >>> mean_of_clipped = chain(clipping(1.0), weighted_mean())
     """
     return _limiting("clipping", "clipped", clip, threshold, norm)
 
@@ -122,4 +122,4 @@ def _limiting_by_quantile(name: str, done: str, limit: Limit, quantile: Quantile
         return total, {"estimate": jnp.where(clients > 0, quantile.update(estimate, share), estimate)}, measurements
 
     # No `bound`: one that follows clients' exact norms tells of them, so noise scaled to it would promise too much.
-    return Aggregator(init, encode, decode, name)
+    return Aggregator(init, encode, decode, name, follows_clients=True)

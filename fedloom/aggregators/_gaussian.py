@@ -24,7 +24,7 @@ from ._quantile import quantile
 def gaussian_noise(std: float) -> Aggregator:
     """Adds N(0, std^2) to every element of the sum, as the last stage of a chain that bounds what a client adds.
 
-    An empty round gets noise too, and counts, for that it was empty must not show.
+    An empty round gets noise too, and counts: that nobody came must not show.
 
     Args:
         std: Standard deviation on the sum, before it is divided; >= 0, a hyperparameter. Divided by the bound it is the noise multiplier.
@@ -33,8 +33,8 @@ def gaussian_noise(std: float) -> Aggregator:
         ValueError: `std` is negative; from `chain`, if nothing bounds a client's part of the sum.
 
     Example:
-        >>> import fedloom as fl
-        >>> private_mean = fl.aggregators.chain(clipping(1.0), fl.aggregators.fixed_mean(100), gaussian_noise(0.8))
+        >>> from fedloom.aggregators import chain, clipping, fixed_mean
+        >>> private_mean = chain(clipping(1.0), fixed_mean(100), gaussian_noise(0.8))
     """
     _check_at_least_zero("std", std)
 

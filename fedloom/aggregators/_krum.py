@@ -48,22 +48,23 @@ def multi_krum(num_byzantine: int, num_selected: int) -> Aggregator:
     Raises:
         ValueError: An argument is out of range, or, in a round, the cohort is smaller than 2 f + 3 or f + m.
     """
-    if not num_selected >= 1:
-        raise ValueError(f"num_selected of multi_krum must be at least 1, got {num_selected!r}.")
+    if not isinstance(num_selected, int) or num_selected < 1:
+        raise ValueError(f"num_selected of multi_krum must be a whole number of at least 1, got {num_selected!r}.")
     return _krum("multi_krum", num_byzantine, num_selected)
 
 
 def _krum(name: str, f: int, num_selected: int) -> Aggregator:
-    if not f >= 0:
-        raise ValueError(f"num_byzantine of {name} must be at least 0, got {f!r}. It is the number of clients that may be corrupt.")
+    if not isinstance(f, int) or f < 0:
+        raise ValueError(f"num_byzantine of {name} must be a whole number of at least 0, got {f!r}. It is how many clients may be corrupt.")
     needed = max(2 * f + 3, f + num_selected)
+    settings = f"num_byzantine={f}" + (f" and num_selected={num_selected}" if name == "multi_krum" else "")
 
     def decode(state, total, key):
         cohort = len(total.weight)
         if cohort < needed:
             raise ValueError(
-                f"{name} with num_byzantine={f}{f' and num_selected={num_selected}' if name == 'multi_krum' else ''} needs at least "
-                f"{needed} clients in a round, got {cohort}. Take larger cohorts, or guard against fewer corrupt clients."
+                f"{name} with {settings} needs at least {needed} clients in a round, got {cohort}. Take larger cohorts, or guard against "
+                "fewer corrupt clients."
             )
         used = total.weight > 0
         n = used.sum()

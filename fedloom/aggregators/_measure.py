@@ -9,7 +9,7 @@ from fedloom.core import Aggregator, same_bound
 
 
 def measured() -> Aggregator:
-    """A stage that reports what passes through it, as TFF's `add_debug_measurements`; first in a chain, it sees updates as clients made them.
+    """A stage that reports what passes through it, as TFF's `add_debug_measurements`; first in a chain, it sees updates as made.
 
     Measurements:
         client_norm_mean, client_norm_std: Of the L2 norms of clients' values, all clients of the round counted alike.

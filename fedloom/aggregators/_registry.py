@@ -16,12 +16,13 @@ from ._quantile import quantile
 from ._quantize import quantize
 from ._robust import geometric_median, median, trimmed_mean
 from ._secure import secure_encoding
-from ._tff import dp_aggregator, robust_aggregator
+from ._tff import compression_aggregator, dp_aggregator, robust_aggregator, secure_aggregator
 from ._topk import top_k
 from ._tree import dp_tree
 
 AGGREGATORS: dict[str, Callable[[], Aggregator]] = {
     "clipping": lambda: chain(clipping(0.5), weighted_mean()),
+    "compression_aggregator": compression_aggregator,
     "dp_aggregator": lambda: dp_aggregator(0.1, clients_per_round=4),
     "dp_gaussian_adaptive": lambda: dp_gaussian_adaptive(0.1, clients_per_round=4),
     "dp_gaussian_fixed": lambda: dp_gaussian_fixed(0.1, clients_per_round=4, clip=0.5),
@@ -37,6 +38,7 @@ AGGREGATORS: dict[str, Callable[[], Aggregator]] = {
     "quantize": lambda: chain(quantize(8), weighted_mean()),
     "quantize_rotated": lambda: chain(quantize(4, rounding="stochastic", rotation="hadamard"), weighted_mean()),
     "robust_aggregator": robust_aggregator,
+    "secure_aggregator": lambda: secure_aggregator(100.0, max_clients=16),
     "secure_encoding": lambda: chain(weighted_mean(), secure_encoding(100.0, max_clients=16)),
     "sum": sum,
     "top_k": lambda: chain(top_k(0.5), weighted_mean()),

@@ -11,8 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedloom.core import Key
+
+_FACTOR_BITS = 6  # of log2(d), multiplied by one matrix
 
 
 class Rotation(NamedTuple):
@@ -24,13 +27,24 @@ class Rotation(NamedTuple):
 
 
 def _hadamard(x: jax.Array) -> jax.Array:
-    """H x / sqrt(d) by the fast Walsh-Hadamard transform; d a power of two. It is its own inverse."""
-    d, half = x.size, 1
-    while half < d:
-        x = x.reshape(-1, 2, half)
-        x = jnp.stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]], axis=1)
-        half *= 2
-    return x.reshape(d) / jnp.sqrt(jnp.float32(d))
+    """H x / sqrt(d) for d a power of two; it is its own inverse.
+
+    H of size b c is the Kronecker product of those of size b and c, so x as a tensor is multiplied by a small H along one axis after the
+    other. Each product also moves its axis to the end, and after the last they are in order again.
+    """
+    bits = x.size.bit_length() - 1
+    for i in range(0, bits, _FACTOR_BITS):
+        h = _matrix(min(_FACTOR_BITS, bits - i))
+        x = jnp.matmul(h, x.reshape(len(h), -1), precision=jax.lax.Precision.HIGHEST).T
+    return x.reshape(-1) / jnp.sqrt(jnp.float32(x.size))
+
+
+def _matrix(bits: int) -> np.ndarray:
+    """H of size 2^bits (Sylvester)."""
+    h = np.ones((1, 1), np.float32)
+    for _ in range(bits):
+        h = np.block([[h, h], [h, -h]])
+    return h
 
 
 def _signs(x: jax.Array, key: Key) -> jax.Array:

@@ -88,4 +88,4 @@ def secure_encoding(bound: float, *, max_clients: int, bits: int = 16, modulus_b
         return (sum(leaf.size for leaf in jax.tree.leaves(value)) * modulus_bits + 7) // 8
 
     # No `bound`: rounding may lengthen an update.
-    return Aggregator(init, encode, decode, "secure_encoding", bytes_up=bytes_up)
+    return Aggregator(init, encode, decode, "secure_encoding", bytes_up=bytes_up, innermost=True)

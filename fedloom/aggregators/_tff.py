@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 
-from fedloom.core import Aggregator, Mechanism, chain
+from fedloom.core import Aggregator, chain
 
 from ._clip import clipping as clipping_stage
 from ._clip import zeroing as zeroing_stage
 from ._gaussian import dp_gaussian_adaptive
 from ._mean import unweighted_mean, weighted_mean
 from ._quantile import quantile
+from ._quantize import quantize
+from ._secure import secure_encoding
 
 
 def robust_aggregator(zeroing: bool = True, clipping: bool = True, weighted: bool = True) -> Aggregator:
@@ -27,9 +29,7 @@ def robust_aggregator(zeroing: bool = True, clipping: bool = True, weighted: boo
         clipping: Whether to clip.
         weighted: Whether to take the weighted mean, or that over all clients of the round.
     """
-    zeroed = [_zeroing()] if zeroing else []
-    clipped = [clipping_stage(quantile(1.0, target=0.8, learning_rate=0.2))] if clipping else []
-    return chain(*zeroed, *clipped, weighted_mean() if weighted else unweighted_mean())
+    return chain(*_robust_stages(zeroing, clipping), weighted_mean() if weighted else unweighted_mean())
 
 
 def dp_aggregator(noise_multiplier: float, clients_per_round: float, zeroing: bool | float = True) -> Aggregator:
@@ -49,21 +49,44 @@ def dp_aggregator(noise_multiplier: float, clients_per_round: float, zeroing: bo
     private = dp_gaussian_adaptive(noise_multiplier, clients_per_round)
     if zeroing is False:
         return chain(private)
-    if zeroing is not True:
-        return chain(zeroing_stage(zeroing), private)
-    joined = chain(_zeroing(), private)
-    assert joined.mechanism is not None
-    total = joined.mechanism.noise_multiplier
+    return chain(_zeroing() if zeroing is True else zeroing_stage(zeroing), private)
 
-    def noise_multiplier_if_private(state, bound):
-        if float(total(state, bound)) > 0:
-            raise ValueError(
-                "dp_aggregator with zeroing=True has no epsilon: as in TFF, the threshold of its zeroing follows clients' exact norms, "
-                "which no noise covers. Give a fixed threshold, zeroing=100.0, or zeroing=False: clipping bounds every update anyway."
-            )
-        return total(state, bound)
 
-    return joined._replace(mechanism=Mechanism("gaussian", noise_multiplier_if_private))
+def compression_aggregator(zeroing: bool = True, clipping: bool = True, weighted: bool = True) -> Aggregator:
+    """`robust_aggregator` whose updates are sent in 8 bits per element after weighing, as `tff.learning.compression_aggregator`.
+
+    Differs from it: tensors of any size are quantized, between their own least and largest element rather than an estimate of them.
+
+    Args:
+        zeroing: Whether to zero.
+        clipping: Whether to clip.
+        weighted: Whether to take the weighted mean, or that over all clients of the round.
+    """
+    return chain(*_robust_stages(zeroing, clipping), weighted_mean() if weighted else unweighted_mean(), quantize(8))
+
+
+def secure_aggregator(bound: float, max_clients: int, zeroing: bool = True, clipping: bool = True, weighted: bool = True) -> Aggregator:
+    """`robust_aggregator` whose sum is one of integers, ready for secure aggregation, as `tff.learning.secure_aggregator`.
+
+    Differs from it: the range is given rather than estimated, and the norms behind the thresholds are not sent in integers.
+
+    Args:
+        bound: As in `secure_encoding`, of an element times the client's weight.
+        max_clients: As in `secure_encoding`.
+        zeroing: Whether to zero.
+        clipping: Whether to clip.
+        weighted: Whether to take the weighted mean, or that over all clients of the round.
+
+    Raises:
+        ValueError: `bound` or `max_clients` is out of range.
+    """
+    mean = weighted_mean() if weighted else unweighted_mean()
+    return chain(*_robust_stages(zeroing, clipping), mean, secure_encoding(bound, max_clients=max_clients))
+
+
+def _robust_stages(zeroing: bool, clipping: bool) -> list[Aggregator]:
+    zeroed = [_zeroing()] if zeroing else []
+    return zeroed + ([clipping_stage(quantile(1.0, target=0.8, learning_rate=0.2))] if clipping else [])
 
 
 def _zeroing() -> Aggregator:

@@ -81,5 +81,5 @@ def dp_tree(noise_multiplier: float, clients_per_round: float, clip: float, rest
         decode,
         "dp_tree",
         bound=lambda state, bound: state["hyperparams"]["clip"],
-        mechanism=Mechanism("tree", lambda state, bound: state["hyperparams"]["noise_multiplier"]),
+        mechanism=Mechanism("tree", lambda state, bound: state["hyperparams"]["noise_multiplier"], restart_every),
     )

@@ -20,6 +20,11 @@ from ._hypcluster import hypcluster as hypcluster
 from ._kmeans import kmeans as kmeans
 from ._mime import mime as mime
 from ._mime import mimelite as mimelite
+from ._personalization import Strategy as Strategy
+from ._personalization import choose_best as choose_best
+from ._personalization import fine_tune as fine_tune
+from ._personalization import personalization as personalization
+from ._personalization import reconstruct as reconstruct
 from ._qffl import qffl as qffl
 from ._registry import ALGORITHMS as ALGORITHMS
 from ._scaffold import scaffold as scaffold
@@ -29,8 +34,10 @@ __all__ = [
     "ALGORITHMS",
     "Algorithm",
     "ClientWeight",
+    "Strategy",
     "agnostic",
     "apfl",
+    "choose_best",
     "cluster_weights",
     "ditto",
     "fedadagrad",
@@ -43,10 +50,13 @@ __all__ = [
     "fedrecon",
     "fedsgd",
     "fedyogi",
+    "fine_tune",
     "hypcluster",
     "kmeans",
     "mime",
     "mimelite",
+    "personalization",
     "qffl",
+    "reconstruct",
     "scaffold",
 ]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +32,7 @@ from fedloom.core import (
     add_metrics,
 )
 
+from ._checks import check_count, check_not_negative
 from ._training import (
     Hyperparams,
     LocalState,
@@ -45,6 +45,9 @@ from ._training import (
     start,
     update_of,
 )
+
+SMALLEST_ALPHA = 1e-6
+"""A client of weight 0 is not heard at all, so the loss of a domain could not bring it back."""
 
 
 class AgnosticState(NamedTuple):
@@ -117,11 +120,9 @@ def agnostic(
     Raises:
         ValueError: A number is out of its range, there is no client optimizer, or it has no rate that the schedule could set.
     """
-    for name, value in (("num_domains", num_domains), ("window", window)):
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
-    if not 0 <= domain_learning_rate < math.inf:
-        raise ValueError(f"domain_learning_rate must be a finite number >= 0, got {domain_learning_rate}. Pass one such as 0.1.")
+    check_count("num_domains", num_domains)
+    check_count("window", window)
+    check_not_negative("domain_learning_rate", domain_learning_rate, such_as="one such as 0.1")
     client_optimizer, server_optimizer = model.as_optax(client_optimizer), model.as_optax(server_optimizer)
     check_schedule(client_schedule, client_optimizer, "client_schedule")
 
@@ -138,7 +139,8 @@ def agnostic(
         N = state.window.sum(0)
         share = jnp.where(N > 0, N / jnp.where(N.sum() > 0, N.sum(), 1), 1 / num_domains)
         rates = scheduled(state.hyperparams["client_optimizer"], client_schedule, round_number)
-        return AgnosticMessage(state.weights, jnp.exp(state.log_lambda) / share, {"client_optimizer": rates})
+        alpha = jnp.maximum(jnp.exp(state.log_lambda) / share, SMALLEST_ALPHA)
+        return AgnosticMessage(state.weights, alpha, {"client_optimizer": rates})
 
     def begin(message, client_state, key):
         training = start(model, client_optimizer, message.weights, message.hyperparams["client_optimizer"])
@@ -153,13 +155,16 @@ def agnostic(
         losses, carry = jax.vmap(of_domain, out_axes=(0, None))(_members(domain(batch), num_domains))
         return local._replace(domains=add_metrics(local.domains, losses), carry=carry)
 
+    def beta(message, local):
+        return (message.alpha * local.domains.weight).sum()
+
     def train(message, local, batch, key):
         members = _members(domain(batch), num_domains)
-        alpha = jnp.where(members.any(0), message.alpha @ members, jnp.nan)  # of every row
+        alpha = jnp.where(members.any(0), (message.alpha[:, None] * members).sum(0), jnp.nan)  # of every row
         weighted = _weighted(batch, alpha)
         # The loss of a batch is a mean, so by itself it does not say whether the batch holds much or little of what counts.
         mean_alpha = _safe(_total_weight(weighted), _total_weight(batch))
-        relative = _safe(mean_alpha, _safe(message.alpha @ local.domains.weight, local.domains.weight.sum()))
+        relative = _safe(mean_alpha, _safe(beta(message, local), local.domains.weight.sum()))
 
         def scale(gradient, weights):
             return jax.tree.map(lambda g: relative.astype(g.dtype) * g, gradient)
@@ -167,11 +172,11 @@ def agnostic(
         return local._replace(training=local_step(model, client_optimizer, local.training, weighted, key, scale))
 
     def finish(message, local):
-        beta = message.alpha @ local.domains.weight
+        beta_k = beta(message, local)
         update = update_of(model, message.weights, local.training.weights)
-        value = AgnosticUpdate(update, _safe(local.domains.total, beta), _safe(local.domains.weight, beta))
+        value = AgnosticUpdate(update, _safe(local.domains.total, beta_k), _safe(local.domains.weight, beta_k))
         metrics = {**local.training.metrics, "num_tokens": local.domains.weight.sum()}  # as in the data, not scaled by alpha
-        return ClientOutput(Contribution(value, beta), metrics)
+        return ClientOutput(Contribution(value, beta_k), metrics)
 
     def server_update(state, message, mean):
         weights, opt_state = server_step(model, server_optimizer, state.server_optimizer, state.weights, mean.value.update)
@@ -206,8 +211,7 @@ def _weighted(batch: Batch, factor) -> Batch:
 
 
 def _total_weight(batch: Batch) -> jax.Array:
-    given = jnp.asarray(batch.sample_weight)
-    return (given * jnp.reshape(batch.real, (-1,) + (1,) * (given.ndim - 1))).sum()
+    return _weighted(batch, jnp.asarray(batch.real)).sample_weight.sum()
 
 
 def _safe(total, weight):

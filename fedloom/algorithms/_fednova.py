@@ -121,7 +121,8 @@ def fednova(
 
 def _sgd(message: Message) -> optax.GradientTransformation:
     """u <- rho u + g + mu (y - x);  y <- y - eta u."""
-    return optax.sgd(message.hyperparams["client_learning_rate"], message.hyperparams["momentum"])
+    rate, rho = message.hyperparams["client_learning_rate"], message.hyperparams["momentum"]
+    return optax.sgd(rate, rho, accumulator_dtype=jnp.float32)  # what rho, an array, would make of half precision anyway
 
 
 def _after_step(sums: Coefficients, message: Message) -> Coefficients:

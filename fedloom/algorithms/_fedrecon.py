@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +30,7 @@ from fedloom.core import (
     ReadBatches,
 )
 
+from ._checks import check_count
 from ._training import LocalState, Message, ServerState, fresh_state, local_step, rates_of, server_step, start, update_of
 from ._weights import ClientWeight, resolve_client_weight
 
@@ -84,15 +84,15 @@ def fedrecon(
             not known.
     """
     for name, value in (("recon_epochs", recon_epochs), ("post_recon_epochs", post_recon_epochs)):
-        _check_at_least_one(name, value)
+        check_count(name, value)
     for name, value in (("recon_steps_max", recon_steps_max), ("post_recon_steps_max", post_recon_steps_max)):
         if value is not None:
-            _check_at_least_one(name, value)
+            check_count(name, value)
     client_optimizer, server_optimizer = model.as_optax(client_optimizer), model.as_optax(server_optimizer)
     reconstruction_optimizer = model.as_optax(reconstruction_optimizer)
     weigh = resolve_client_weight(client_weight)
     is_local = local_weights(model, local)
-    is_global = jax.tree.map(lambda one: not one, is_local)
+    is_global = tuple(not one for one in is_local)
 
     def init(weights):
         rates = {"client_optimizer": client_optimizer, "reconstruction_optimizer": reconstruction_optimizer}
@@ -140,8 +140,8 @@ def fedrecon(
     return Algorithm(model, init, work, server_update, broadcast, name="fedrecon")
 
 
-def local_weights(model: Model, local: str | Sequence[str]) -> PyTree:
-    """A tree like the trainable weights: whether each is local.
+def local_weights(model: Model, local: str | Sequence[str]) -> tuple[bool, ...]:
+    """For each trainable weight, in the order of `model.names`: whether it is local.
 
     Args:
         model: Has the names.
@@ -151,24 +151,24 @@ def local_weights(model: Model, local: str | Sequence[str]) -> PyTree:
         ValueError: A name is not among the model's, or all weights are local.
     """
     wanted = [local] if isinstance(local, str) else list(local)
-    names = jax.tree.leaves(model.names)
-    if unknown := [part for part in wanted if not any(_is_part(part, name) for name in names)]:
-        raise ValueError(f"local must name trainable weights of the model, got {unknown}; there are: {', '.join(names) or 'none'}.")
-    is_local = jax.tree.map(lambda name: any(_is_part(part, name) for part in wanted), model.names)
-    if all(jax.tree.leaves(is_local)):
-        raise ValueError(f"local must leave some weights to the server, got {wanted}, which is all of: {', '.join(names)}.")
+    listed = ", ".join(model.names) or "none"
+    if unknown := [part for part in wanted if not any(_is_part(part, name) for name in model.names)]:
+        raise ValueError(f"local must name trainable weights of the model, got {unknown}; there are: {listed}.")
+    is_local = tuple(any(_is_part(part, name) for part in wanted) for name in model.names)
+    if all(is_local):
+        raise ValueError(f"local must leave some weights to the server, got {wanted}, which is all of: {listed}.")
     return is_local
 
 
 def partial_step(
-    model: Model, optimizer: optax.GradientTransformation, moves: PyTree, local: LocalState, batch: Batch, key: Key
+    model: Model, optimizer: optax.GradientTransformation, moves: Sequence[bool], local: LocalState, batch: Batch, key: Key
 ) -> LocalState:
     """A local step on some of the trainable weights; the others have gradient 0 for the optimizer and stay as they are.
 
     Args:
         model: The model.
         optimizer: Of the client.
-        moves: A tree like the trainable weights: whether each takes part.
+        moves: For each trainable weight: whether it takes part.
         local: Where the client is.
         batch: The batch.
         key: Of the step.
@@ -191,26 +191,23 @@ def _repeated(part: slice, epochs: int, steps_max: int | None) -> Callable[[Read
     return batches
 
 
-def _check_at_least_one(name: str, value: Any) -> None:
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
-
-
 def _is_part(part: str, name: str) -> bool:
     """Whether it is the name, or whole steps of the path that the name is."""
     return f"/{part}/" in f"/{name}/"
 
 
-def _choose(where: PyTree, a: Params, b: Params) -> Params:
-    """The leaves of `a` where the tree `where` has True, those of `b` elsewhere."""
-    return jax.tree.map(lambda take, x, y: x if take else y, where, a, b)
+def _choose(where: Sequence[bool], a: Params, b: Params) -> Params:
+    """The tree with the leaves of `a` where it says so, and those of `b` elsewhere."""
+    leaves, tree = jax.tree.flatten(a)
+    return tree.unflatten([x if take else y for take, x, y in zip(where, leaves, jax.tree.leaves(b), strict=True)])
 
 
-def _leaves_where(where: PyTree, tree: PyTree) -> list:
-    return [leaf for take, leaf in zip(jax.tree.leaves(where), jax.tree.leaves(tree), strict=True) if take]
+def _leaves_where(where: Sequence[bool], tree: Params) -> list[jax.Array]:
+    return [leaf for take, leaf in zip(where, jax.tree.leaves(tree), strict=True) if take]
 
 
-def _with_leaves_where(where: PyTree, leaves: list, like: PyTree) -> PyTree:
-    """A tree with these leaves in their places, and zeros elsewhere."""
-    given = iter(leaves)
-    return jax.tree.map(lambda take, leaf: next(given) if take else jnp.zeros_like(leaf), where, like)
+def _with_leaves_where(where: Sequence[bool], given: list[jax.Array], like: Params) -> Params:
+    """A tree with the given leaves in their places, and zeros elsewhere."""
+    leaves, tree = jax.tree.flatten(like)
+    rest = iter(given)
+    return tree.unflatten([next(rest) if take else jnp.zeros_like(leaf) for take, leaf in zip(where, leaves, strict=True)])

@@ -8,9 +8,7 @@ Differs from them: the models start from one set of weights, moved apart at rand
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +32,7 @@ from fedloom.core import (
     with_hyperparameters,
 )
 
+from ._checks import check_count, check_not_negative
 from ._training import (
     LocalState,
     Message,
@@ -104,12 +103,8 @@ def hypcluster(
         ValueError: A number is out of its range, `others` are not K - 1, `client_weight` is not known, there is no client optimizer, or it
             has no rate that the schedule could set.
     """
-    if not isinstance(num_clusters, Integral) or num_clusters < 1:
-        raise ValueError(f"num_clusters must be a whole number of at least 1, got {num_clusters!r}.")
-    if not 0 <= spread < math.inf:
-        raise ValueError(
-            f"spread must be a finite number >= 0, got {spread}. Pass one such as 0.1, or the clusters' own starts in `others`."
-        )
+    check_count("num_clusters", num_clusters)
+    check_not_negative("spread", spread, such_as="one such as 0.1, or the clusters' own starts in `others`")
     if others is not None and len(others) != num_clusters - 1:
         raise ValueError(
             f"others must have the weights of {num_clusters - 1} clusters, one less than num_clusters={num_clusters}, got {len(others)}. "
@@ -227,7 +222,7 @@ def _row(tree: PyTree, k) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[k], tree)
 
 
-def _along(values: Array, leaf: Array) -> Array:
+def _along(values: jax.Array, leaf: Array) -> jax.Array:
     """(K,) in a shape that goes along the first axis of the leaf."""
     return values.reshape((-1,) + (1,) * (leaf.ndim - 1))
 

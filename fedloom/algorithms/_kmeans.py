@@ -7,13 +7,14 @@ of a round as the mini-batch; the numbers are those of TFF's `build_fed_kmeans`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fedloom.core import Algorithm, ClientOutput, ClientWork, Contribution, MetricSums, Model, ModelWeights, add_metrics
+
+from ._checks import check_count
 
 
 class KMeansState(NamedTuple):
@@ -64,10 +65,10 @@ def kmeans(num_clusters: int, data_shape: int | Sequence[int]) -> Algorithm:
         >>> process.get_weights(state).trainable.tolist(), state.server.counts.tolist()
         ([[2.0], [9.0]], [3, 2])
     """
-    shape = (data_shape,) if isinstance(data_shape, Integral) else tuple(data_shape)
-    for name, value in (("num_clusters", num_clusters), *(("data_shape", size) for size in shape)):
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name} must be made of whole numbers of at least 1, got {value!r}.")
+    shape = tuple(data_shape) if isinstance(data_shape, Sequence) else (data_shape,)
+    check_count("num_clusters", num_clusters)
+    for size in shape:
+        check_count("Every number in data_shape", size)
     model = _model(num_clusters, shape)
 
     def init(weights):

@@ -7,7 +7,6 @@ Differs from it: the server may take another step than the plain one, and client
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +28,7 @@ from fedloom.core import (
     hyperparameters,
 )
 
+from ._checks import check_not_negative
 from ._training import LocalState, Message, Schedule, ServerState, local_step, rates_of, scheduled, server_step, start, update_of
 from ._weights import ClientWeight, resolve_client_weight
 
@@ -84,8 +84,7 @@ def qffl(
     Raises:
         ValueError: `q` is negative or not finite, `client_weight` is not known, or the client optimizer does not keep its rate.
     """
-    if not 0 <= q < math.inf:
-        raise ValueError(f"q must be a finite number >= 0, got {q}. Pass one such as 1.0, or 0 for FedAvg with clients of equal weight.")
+    check_not_negative("q", q, such_as="one such as 1.0, or 0 for FedAvg with clients of equal weight")
     client_optimizer, server_optimizer = model.as_optax(client_optimizer), model.as_optax(server_optimizer)
     if "learning_rate" not in hyperparameters(client_optimizer.init(jnp.zeros(1))):
         raise ValueError(

@@ -36,7 +36,7 @@ ALGORITHMS: dict[str, Callable[[Model], Algorithm]] = {
     "feddyn": lambda model: feddyn(model, optimizers.sgd(0.1), alpha=0.5, population=20),
     "fednova": lambda model: fednova(model, 0.1, momentum=0.5, proximal_strength=0.5),
     "fedprox": lambda model: fedprox(model, optimizers.sgd(0.1), proximal_strength=0.5),
-    "fedrecon": lambda model: fedrecon(model, "b"),
+    "fedrecon": lambda model: fedrecon(model, "b", split_dataset=False),
     "fedsgd": lambda model: fedsgd(model),
     "fedyogi": lambda model: fedyogi(model, optimizers.sgd(0.1), server_learning_rate=0.1),
     "hypcluster": lambda model: hypcluster(model, optimizers.sgd(0.1), num_clusters=2),

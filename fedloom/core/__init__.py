@@ -19,6 +19,9 @@ from ._algorithm import ServerState as ServerState
 from ._algorithm import every_batch as every_batch
 from ._errors import ClientFailure as ClientFailure
 from ._errors import PrivacyBudgetExceeded as PrivacyBudgetExceeded
+from ._evaluation import Evaluated as Evaluated
+from ._evaluation import begin_evaluation as begin_evaluation
+from ._evaluation import evaluate_batch as evaluate_batch
 from ._evaluation import evaluation as evaluation
 from ._hparams import hyperparameters as hyperparameters
 from ._hparams import with_hyperparameters as with_hyperparameters
@@ -67,6 +70,7 @@ __all__ = [
     "ClientWork",
     "Closed",
     "Contribution",
+    "Evaluated",
     "Kept",
     "Key",
     "Measurements",
@@ -88,11 +92,13 @@ __all__ = [
     "add_metrics",
     "add_sums",
     "apply_non_trainable",
+    "begin_evaluation",
     "chain",
     "client_key",
     "close",
     "contribute",
     "empty_sums",
+    "evaluate_batch",
     "evaluation",
     "every_batch",
     "first_kept",

@@ -29,6 +29,7 @@ class Mechanism(NamedTuple):
 
     kind: Literal["gaussian", "tree", "matrix"]
     noise_multiplier: Callable[[AggregatorState, Array | None], Array]  # (state, bound) -> standard deviation / bound of a client's part
+    rounds: int | None = None  # of a tree, after which a new one begins, or of a matrix; None: any number
 
 
 class Aggregator(NamedTuple):
@@ -47,6 +48,7 @@ class Aggregator(NamedTuple):
     bound: Callable[[AggregatorState, Array | None], Array | None] = lambda state, bound: None
     """From a bound on the L2 norm of a client's value before `encode` to one after; None is no bound. Noise needs one."""
     mechanism: Mechanism | None = None  # the noise in `decode`
+    innermost: bool = False  # whether no stage may stand after it in a chain, as none could compute with what it sends
     follows_clients: bool = False  # whether its state adapts to what clients sent without noise, which no accountant counts
 
 
@@ -62,11 +64,10 @@ def chain(*stages: Aggregator) -> Aggregator:
     clips, then weighs. The state, the measurements and the counts are dicts with a name per stage.
 
     Args:
-        *stages: At least one. One with `reduce="stack"` must be the last but for stages without a part on the client, since it is the
-            first to see what clients sent.
+        *stages: At least one. One that stacks, or encodes for a secure sum, must be the last: it is the first to see what clients sent.
 
     Raises:
-        ValueError: There is no stage, a stacking stage is not last, or a stage adds noise to a sum in which a client's part has no bound.
+        ValueError: There is no stage, a stage that must be the last is not, or a stage adds noise to a sum in which a client's part has no bound.
 
     Example:
         >>> import jax.numpy as jnp
@@ -76,9 +77,8 @@ def chain(*stages: Aggregator) -> Aggregator:
     """
     if not stages:
         raise ValueError("chain needs at least one aggregator, got none. For a plain mean, use weighted_mean().")
-    if any(stage.reduce == "stack" for stage in stages[:-1]):
-        stacking = next(stage.name for stage in stages if stage.reduce == "stack")
-        raise ValueError(f"{stacking!r} needs all updates at once, so it must be the last stage of a chain. Put the others before it.")
+    if early := [stage.name for stage in stages[:-1] if stage.innermost or stage.reduce == "stack"]:
+        raise ValueError(f"{early[0]!r} must be the last stage of a chain: it is the first to see what clients sent. Put the others before it.")
     named = dict(zip(_distinct([stage.name or "stage" for stage in stages]), stages, strict=True))
 
     def init(value):
@@ -126,6 +126,7 @@ def chain(*stages: Aggregator) -> Aggregator:
         bytes_up=next((stage.bytes_up for stage in reversed(stages) if stage.bytes_up), None),
         bound=bound,
         mechanism=_mechanism(named),
+        innermost=stages[-1].innermost,
         follows_clients=any(stage.follows_clients for stage in stages),
     )
 
@@ -148,7 +149,7 @@ def _mechanism(named: dict[str, Aggregator]) -> Mechanism | None:
         return mechanism.noise_multiplier(state[own], bound)
 
     noise_multiplier({name: stage.init(jnp.zeros((2, 2))) for name, stage in named.items()}, None)  # refuses a part without a bound, now
-    return Mechanism(mechanism.kind, noise_multiplier)
+    return mechanism._replace(noise_multiplier=noise_multiplier)
 
 
 def _distinct(names: list[str]) -> list[str]:

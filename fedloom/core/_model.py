@@ -39,7 +39,7 @@ class Model(NamedTuple):
     assign: Callable[[Any, ModelWeights], None]  # puts weights into a model of its own library
     save: Callable[[ModelWeights, Path], Path]  # (weights, folder): writes a file of its own library, whole or not at all; returns its path
     learned: tuple[bool, ...] = ()  # for each non-trainable weight: whether clients send back what they learned of it
-    names: PyTree = ()  # a tree like the trainable weights: a name for each, as "dense_1/kernel"
+    names: tuple[str, ...] = ()  # of each trainable weight, in the order of `jax.tree.leaves`: "dense_1/kernel"
 
 
 def non_trainable_update(model: Model, before: list[jax.Array], after: list[jax.Array]) -> list[jax.Array]:

@@ -1,12 +1,12 @@
 """Running client work over cohorts."""
 
 from ._cohort import Client as Client
+from ._cohort import pair as pair
 from ._cohort import pool as pool
 from ._cohort import prepare as prepare
 from ._debug import DebugExecutor as DebugExecutor
 from ._executor import Executor as Executor
 from ._executor import MakeExecutor as MakeExecutor
-from ._executor import needs_reports as needs_reports
 from ._local import LocalExecutor as LocalExecutor
 
-__all__ = ["Client", "DebugExecutor", "Executor", "LocalExecutor", "MakeExecutor", "needs_reports", "pool", "prepare"]
+__all__ = ["Client", "DebugExecutor", "Executor", "LocalExecutor", "MakeExecutor", "pair", "pool", "prepare"]

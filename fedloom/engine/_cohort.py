@@ -76,6 +76,30 @@ def _prepare(
     return [Client(str(name), functools.partial(batches, name)) for name in names]
 
 
+def pair(train: list[Client], test: list[Client]) -> list[Client]:
+    """Clients whose batches are in two parts, "train" and "test", from cohorts of the same ids; in the order of `test`.
+
+    Raises:
+        ValueError: An id is in one cohort only.
+    """
+    train_of = {client.name: client.batches for client in train}
+    unpaired = {
+        "train_clients": train_of.keys() - {client.name for client in test},
+        "test_clients": {c.name for c in test} - train_of.keys(),
+    }
+    for where, ids in unpaired.items():
+        if ids:
+            raise ValueError(
+                f"Every client must be in both train_clients and test_clients, got {len(ids)} in {where} only: {', '.join(sorted(ids)[:3])}"
+                f"{', ...' if len(ids) > 3 else ''}. Leave them out with dataset.subset(ids), or give them a part without examples."
+            )
+
+    def batches(client: Client, part: str = "train") -> Iterable[Batch]:
+        return train_of[client.name]() if part == "train" else client.batches()
+
+    return [client._replace(batches=functools.partial(batches, client)) for client in test]
+
+
 def pool(clients: Any, size: int, *, round_number: int, check: Callable[[Batch], None]) -> list[Client]:
     """All clients as one that holds everybody's examples, so that small clients fill whole batches; sums over examples are the same.
 

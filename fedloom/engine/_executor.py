@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import jax
-
 from fedloom.core import NOTHING_KEPT, Aggregator, AggregatorState, Algorithm, ClientReport, Kept, Key, PyTree, RoundSums
 
 from ._cohort import Cohort
@@ -39,16 +37,3 @@ class MakeExecutor(Protocol):
     def __call__(self, algorithm: Algorithm, aggregator: Aggregator, *, reports: bool = False) -> Executor:
         """An executor for this algorithm and aggregator, with a report per client or without."""
         ...
-
-
-def needs_reports(algorithm: Algorithm, aggregator: Aggregator, weights: PyTree, value: PyTree) -> bool:
-    """Whether a round cannot be closed on sums alone: clients keep something, or all contributions are wanted at once.
-
-    Args:
-        algorithm: The algorithm.
-        aggregator: The aggregator.
-        weights: Of the model, or their shapes.
-        value: Of a contribution, or its shapes.
-    """
-    kept = jax.eval_shape(lambda: (algorithm.init_client(weights), aggregator.init_client(value)))
-    return aggregator.reduce == "stack" or bool(jax.tree.leaves(kept))

@@ -1,5 +1,10 @@
 """Whole runs: the process and the programs around it."""
 
+from ._evaluation import EvaluationState as EvaluationState
+from ._evaluation import FederatedEvaluation as FederatedEvaluation
+from ._evaluation import evaluate_models as evaluate_models
+from ._personalize import personalization_summary as personalization_summary
+from ._personalize import personalize as personalize
 from ._process import LearningProcess as LearningProcess
 from ._process import ProcessState as ProcessState
 from ._process import evaluate as evaluate
@@ -10,11 +15,16 @@ from ._train import TrainResult as TrainResult
 from ._train import train as train
 
 __all__ = [
+    "EvaluationState",
+    "FederatedEvaluation",
     "LearningProcess",
     "ProcessState",
     "ShakespeareConfig",
     "TrainResult",
     "evaluate",
+    "evaluate_models",
+    "personalization_summary",
+    "personalize",
     "run_shakespeare",
     "summary",
     "train",

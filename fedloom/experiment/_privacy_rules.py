@@ -22,10 +22,15 @@ def check_privacy(algorithm: Algorithm, aggregator: Aggregator, privacy: Budget,
             f"privacy.sampling must say how clients are drawn for the noise in use, got {type(privacy.sampling).__name__} for noise of the "
             f"kind {mechanism.kind!r}. Tree aggregation goes with fl.privacy.Tree, independent noise with Poisson or FixedSize."
         )
+    if isinstance(privacy.sampling, Tree) and privacy.sampling.rounds_per_restart != mechanism.rounds:
+        raise ValueError(
+            f"The aggregator must begin a new tree every {privacy.sampling.rounds_per_restart} rounds, as the budget's sampling accounts "
+            f"for, got restart_every={mechanism.rounds}. Give both the same number."
+        )
     if aggregator.follows_clients:
         raise ValueError(
-            f"The aggregator {aggregator.name!r} adapts to what clients send without noise (an adaptive threshold, say), so its later rounds "
-            "tell of them what no accountant counts. Use a fixed threshold, or one that is noised too: dp_gaussian_adaptive, or "
+            f"The aggregator {aggregator.name!r} adapts to what clients send without noise (an adaptive threshold, say), so its later "
+            "rounds tell of them what no accountant counts. Use a fixed threshold, or one that is noised too: dp_gaussian_adaptive, or "
             "dp_aggregator(..., zeroing=False)."
         )
     if client_metrics:

@@ -8,20 +8,16 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fedloom.aggregators import weighted_mean
 from fedloom.core import (
     Aggregator,
     AggregatorState,
     Algorithm,
-    ClientReport,
     Kept,
-    Message,
     ModelWeights,
     ServerState,
     close,
-    evaluation,
     first_kept,
     hyperparameters,
     root_key,
@@ -29,16 +25,16 @@ from fedloom.core import (
     with_hyperparameters,
 )
 from fedloom.data import Batching
-from fedloom.engine import Client, DebugExecutor, Executor, LocalExecutor, MakeExecutor, needs_reports, pool, prepare
+from fedloom.engine import Client, Executor, MakeExecutor, prepare
 from fedloom.privacy import Budget, Ledger
 
 from ._client_states import ClientStates
+from ._evaluator import Evaluator, carried_rows, executor_class
 from ._memory import check_stack
 from ._privacy_rules import check_cohort, check_privacy
+from ._round_metrics import client_rows, private_metrics, round_metrics
 from ._saved_state import SavedState, write_state
-
-_EXECUTORS: dict[str, MakeExecutor] = {"local": LocalExecutor, "debug": DebugExecutor}
-_EVALUATION_BATCH = 64
+from ._shapes import RoundShapes, round_shapes, size_in_bytes
 
 
 class ProcessState(NamedTuple):
@@ -94,9 +90,8 @@ class LearningProcess:
         self.aggregator = aggregator or weighted_mean()
         self.batching = batching
         self.seed = seed
-        if not callable(executor) and executor not in _EXECUTORS:
-            raise ValueError(f"executor must be one of {sorted(_EXECUTORS)} or a function that makes one, got {executor!r}.")
-        if batching is not None and batching.shuffle and self._carried_rows():
+        self._make_executor = executor_class(executor)
+        if batching is not None and batching.shuffle and carried_rows(self.model):
             raise ValueError(
                 'Batching.shuffle must be False for a model with rnn_state="carry": the state of a text goes from batch to batch in '
                 "the order of the text."
@@ -106,9 +101,9 @@ class LearningProcess:
         self.privacy = privacy
         self._client_metrics = client_metrics
         self._client_folder = None if client_states == "memory" else Path(client_states)
-        self._make_executor: MakeExecutor = executor if callable(executor) else _EXECUTORS[executor]
         self._executor: Executor | None = None  # made in the first round, when the shapes are known
-        self._evaluators: dict[bool, Executor] = {}
+        self._round_shapes: RoundShapes | None = None  # known as soon as there is a state
+        self.evaluator = Evaluator(self.model, self._make_executor)
         if prelude := algorithm.prelude:
             first = algorithm._replace(client=prelude.client, init_client=lambda weights: ())
             self._prelude = self._make_executor(first, weighted_mean())
@@ -132,7 +127,7 @@ class LearningProcess:
                 f"client_states must be a new or empty folder, got {folder}, which holds something. Go on from a saved state with "
                 "`process.load(...)`, or name another folder."
             )
-        return ProcessState(0, server, self.aggregator.init(self._value_shape(server)), ClientStates(folder=folder))
+        return ProcessState(0, server, self.aggregator.init(self._shapes(server).value), ClientStates(folder=folder))
 
     def next(self, state: ProcessState, clients: Any) -> tuple[ProcessState, dict[str, Any]]:
         """One round with these clients.
@@ -147,6 +142,7 @@ class LearningProcess:
             `num_tokens`, `num_clients`, `num_nonfinite_clients` (left out for NaN or infinity), `bytes_up` and `bytes_down` (of all
             clients together), and `accepted`: 0.0 if there was nothing to learn from, or the mean was not finite, and the weights stayed
             as they were. Further `server`, `aggregator` (what these report, as dicts) and `clients` (a dict per client), if there are any.
+            Under privacy only `epsilon` spent, `accepted`, `server`, and counts of clients unless they would tell who came.
 
         Raises:
             ClientFailure: A client's data could not be read, or does not fit the model.
@@ -156,7 +152,7 @@ class LearningProcess:
         """
         ledger = self._charge(state)
         key = round_key(root_key(self.seed), state.round_number)
-        cohort = self._cohort(state, clients)
+        cohort, shapes = self._cohort(state, clients), self._shapes(state.server)
         self.check_cohort_size(state, len(cohort))
         if self.privacy:
             check_cohort(self.privacy.sampling, len(cohort))
@@ -169,26 +165,19 @@ class LearningProcess:
         if float(sums.num_negative_weights):
             raise ValueError("A client's weight was negative; it must be >= 0. Look at `client_weight`, and at negative sample weights.")
         closed = self._close(state.server, state.aggregator, message, sums, key)
-        kept = state.clients
-        if self._keeps(state) and closed.accepted:
-            new = {client.name: jax.device_get(report.kept) for client, report in zip(cohort, reports, strict=True)}
-            kept = kept.updated(new, state.round_number + 1)
-        sizes = {"bytes_up": self._bytes_up(state.server), "bytes_down": _size(message)}  # per client, of the round proper
-        metrics = {
-            **({} if self.privacy else self.model.finish_metrics(jax.device_get(sums.metrics))),
-            "num_clients": float(sums.num_clients),
-            "num_nonfinite_clients": float(sums.num_nonfinite_clients),
-            "accepted": float(closed.accepted),
-            **{name: float(size * len(cohort)) for name, size in sizes.items()},
-        }
+        names, kept = [client.name for client in cohort], state.clients
+        if shapes.keeps and closed.accepted:
+            kept = kept.updated(
+                {name: jax.device_get(report.kept) for name, report in zip(names, reports, strict=True)}, state.round_number + 1
+            )
+        after = ProcessState(state.round_number + 1, closed.server, closed.aggregator, kept, ledger)
         if self.privacy:
-            del metrics["num_nonfinite_clients"]
-            metrics["epsilon"] = ledger.epsilon(self.privacy.delta, self.privacy.accountant)
-        parts = {"server": _plain(closed.metrics), "aggregator": {} if self.privacy else _plain(closed.measurements)}
+            metrics = private_metrics(sums, closed, shapes, self.privacy.sampling)
+            return after, {**metrics, "epsilon": ledger.epsilon(self.privacy.delta, self.privacy.accountant)}
+        metrics = round_metrics(self.model, sums, closed, shapes)
         if self._client_metrics:
-            parts["clients"] = [self._row(state.round_number, *pair, sizes) for pair in zip(cohort, reports, strict=True)]
-        metrics |= {name: part for name, part in parts.items() if part}
-        return ProcessState(state.round_number + 1, closed.server, closed.aggregator, kept, ledger), metrics
+            metrics["clients"] = client_rows(self.model, state.round_number, names, reports, shapes)
+        return after, metrics
 
     def get_hparams(self, state: ProcessState) -> dict[str, float]:
         """The numbers that `set_hparams` can change: rates of optimizers that keep them, strengths, clipping bounds.
@@ -285,13 +274,8 @@ class LearningProcess:
         Returns:
             Loss and the model's metrics, `num_examples`, `num_batches`, `num_tokens`; exact over all clients together.
         """
-        if self._carried_rows():
-            cohort = self._evaluation_cohort(state, clients, batch_size)
-        else:
-            size = _EVALUATION_BATCH if batch_size is None else batch_size
-            cohort = pool(clients, size, round_number=state.round_number, check=self.model.check_batch)
-        sums, _ = self._evaluator(reports=False).run(self.get_weights(state), (), cohort, root_key(self.seed), state.round_number)
-        return self.model.finish_metrics(jax.device_get(sums.metrics))
+        sums = self.evaluator.total({"model": self.get_weights(state)}, clients, batch_size, state.round_number)
+        return self.model.finish_metrics(sums["model"])
 
     def evaluate_clients(self, state: ProcessState, clients: Any, *, batch_size: int | None = None) -> list[dict[str, Any]]:
         """The metrics of this state's weights at each client by itself, as a dict per client with its id under `client`.
@@ -301,16 +285,13 @@ class LearningProcess:
             clients: As in `next`.
             batch_size: As in `evaluate`.
         """
-        cohort = self._evaluation_cohort(state, clients, batch_size)
-        executor = self._evaluator(reports=True)
-        _, reports = executor.run(self.get_weights(state), (), cohort, root_key(self.seed), state.round_number)
-        finish = self.model.finish_metrics
-        return [{"client": c.name, **finish(jax.device_get(report.metrics))} for c, report in zip(cohort, reports, strict=True)]
+        rows = self.evaluator.each(self.get_weights(state), clients, batch_size, state.round_number)
+        return [{"client": client, **self.model.finish_metrics(sums)} for client, sums in rows]
 
     def check_cohort_size(self, state: ProcessState, size: int) -> None:
         """Raises ValueError if a round with so many clients needs more memory than there is."""
         if self.aggregator.reduce == "stack":
-            check_stack(self.aggregator.name, size, _size(self._value_shape(state.server)))
+            check_stack(self.aggregator.name, size, size_in_bytes(self._shapes(state.server).value))
 
     def _charge(self, state: ProcessState) -> Ledger:
         """The ledger after the round to come."""
@@ -325,7 +306,7 @@ class LearningProcess:
         rereads = len(self.algorithm.client.passes) > 1 or self.algorithm.prelude is not None
         check = self.model.check_batch
         cohort = prepare(clients, self.batching, seed=self.seed, round_number=state.round_number, check=check, rereads=rereads)
-        if not self._keeps(state):
+        if not self._shapes(state.server).keeps:
             return cohort
         if not hasattr(clients, "keys"):
             raise ValueError(
@@ -344,60 +325,22 @@ class LearningProcess:
         return _kept_by(client, state.clients, self._first_kept(state))
 
     def _first_kept(self, state: ProcessState) -> Kept:
-        return first_kept(self.algorithm, self.aggregator, self.get_weights(state), self._value_shape(state.server))
-
-    def _keeps(self, state: ProcessState) -> bool:
-        return bool(jax.tree.leaves(jax.eval_shape(lambda: self._first_kept(state))))
+        return first_kept(self.algorithm, self.aggregator, self.get_weights(state), self._shapes(state.server).value)
 
     def _round_executor(self, state: ProcessState) -> Executor:
         if self._executor is None:
-            needed = needs_reports(self.algorithm, self.aggregator, self.get_weights(state), self._value_shape(state.server))
-            self._executor = self._make_executor(self.algorithm, self.aggregator, reports=needed or self._client_metrics)
+            reports = self._shapes(state.server).needs_report or self._client_metrics
+            self._executor = self._make_executor(self.algorithm, self.aggregator, reports=reports)
         return self._executor
 
-    def _evaluator(self, *, reports: bool) -> Executor:
-        if reports not in self._evaluators:
-            self._evaluators[reports] = self._make_executor(*evaluation(self.model), reports=reports)
-        return self._evaluators[reports]
-
-    def _evaluation_cohort(self, state: ProcessState, clients: Any, batch_size: int | None) -> list[Client]:
-        batching = Batching(size=self._carried_rows() or batch_size or _EVALUATION_BATCH, shuffle=False)
-        return prepare(clients, batching, seed=self.seed, round_number=state.round_number, check=self.model.check_batch)
-
-    def _row(self, round_number: int, client: Client, report: ClientReport, sizes: dict[str, int]) -> dict[str, Any]:
-        metrics, tally = jax.device_get((report.metrics, report.tally))
-        return {
-            "round": round_number + 1,
-            "client": client.name,
-            "weight": float(report.weight),
-            "update_norm": float(report.update_norm),
-            "nonfinite": float(~np.asarray(report.finite)),
-            **(_plain(tally) or {}),
-            **{name: float(size) for name, size in sizes.items()},
-            "seconds": report.seconds,
-            **self.model.finish_metrics(metrics),
-        }
+    def _shapes(self, server: ServerState) -> RoundShapes:
+        """The same in every state, so found once."""
+        if self._round_shapes is None:
+            self._round_shapes = round_shapes(self.algorithm, self.aggregator, server)
+        return self._round_shapes
 
     def _hyperparameters(self, state: ProcessState) -> dict[str, Any]:
         return {**hyperparameters(state.server), **hyperparameters({"aggregator": state.aggregator})}
-
-    def _carried_rows(self) -> int:
-        """The batch size that a carried RNN state is tied to; 0 if none is carried."""
-        carry = jax.tree.leaves(self.model.init_carry())
-        return carry[0].shape[0] if carry else 0
-
-    def _bytes_up(self, server: ServerState) -> int:
-        value = self._value_shape(server)
-        return self.aggregator.bytes_up(value) if self.aggregator.bytes_up else _size(value)
-
-    def _value_shape(self, server: ServerState):
-        def value():
-            message: Message = self.algorithm.broadcast(server, jnp.int32(0))
-            work = self.algorithm.client
-            client_state = self.algorithm.init_client(self.algorithm.get_weights(server))
-            return work.finish(message, work.begin(message, client_state, root_key(0))).contribution.value
-
-        return jax.eval_shape(value)
 
 
 def _kept_by(client: str, clients: ClientStates, first: Kept) -> Kept:
@@ -416,16 +359,6 @@ def _kept_by(client: str, clients: ClientStates, first: Kept) -> Kept:
 
 def _mean(sums, key):
     return weighted_mean().decode((), sums.contribution, key)[0]
-
-
-def _size(tree: Any) -> int:
-    """Bytes of a tree of arrays or shapes."""
-    return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _plain(tree: Any) -> Any:
-    """The same with numbers of Python in the place of arrays."""
-    return jax.tree.map(lambda leaf: float(leaf) if np.ndim(leaf) == 0 else np.asarray(leaf).tolist(), jax.device_get(tree))
 
 
 def evaluate(process: LearningProcess, state: ProcessState, clients: Any, *, batch_size: int | None = None) -> dict[str, Any]:

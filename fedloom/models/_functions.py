@@ -96,11 +96,10 @@ def from_functions(
     )
 
 
-def _names(init: Callable[[Key], Params]) -> PyTree:
+def _names(init: Callable[[Key], Params]) -> tuple[str, ...]:
     """The path of every parameter, as "layers/0/kernel"; of one that stands alone, "weights"."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jax.tree_util.keystr(path, simple=True, separator="/") or "weights", jax.eval_shape(init, jax.random.key(0))
-    )
+    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(init, jax.random.key(0)))
+    return tuple(jax.tree_util.keystr(path, simple=True, separator="/") or "weights" for path, _ in leaves)
 
 
 def _optax_only(optimizer: Any) -> optax.GradientTransformation:

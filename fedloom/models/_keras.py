@@ -113,7 +113,7 @@ def from_keras(
         assign=assign_weights,
         save=lambda weights, folder: save_model(keras_model, weights, folder),
         learned=_learned(call) if non_trainable == "mean" else (False,) * len(call.frozen),
-        names=[weight.path for weight in keras_model.trainable_weights],
+        names=tuple(weight.path for weight in keras_model.trainable_weights),
     )
 
 

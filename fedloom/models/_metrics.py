@@ -86,6 +86,8 @@ def _copy(metric: Any, loss: Any) -> keras.metrics.Metric:
         metric = keras.metrics.get(metric)
     if not isinstance(metric, keras.metrics.Metric):
         raise TypeError(f"metrics must be Keras metrics or their names, got {metric!r} of type {type(metric).__name__}.")
+    if type(metric) is keras.metrics.MeanMetricWrapper:  # its config names the function, and only functions registered with Keras are found
+        return keras.metrics.MeanMetricWrapper(metric._fn, name=metric.name, dtype=metric.dtype, **metric._fn_kwargs)
     config = metric.get_config()
     if is_keras_own(metric) and "int" in str(metric.dtype):
         config["dtype"] = "float32"  # IoU counts in integers, and would cut off what a sample weight has after the point

@@ -98,7 +98,7 @@ def noise_multiplier(
     too_little = enough / 2
     while not exceeds(too_little):
         enough, too_little = too_little, too_little / 2
-    while enough - too_little > tol:
+    while enough - too_little > max(tol, 1e-7 * enough):  # float32 tells no more apart
         middle = (enough + too_little) / 2
         enough, too_little = (enough, middle) if exceeds(middle) else (middle, too_little)
     rounded = np.float32(enough)

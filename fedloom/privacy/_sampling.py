@@ -141,7 +141,11 @@ class Tree(Sampling):
 
     No sampling is assumed, but somebody has to see to it that no client comes twice between two restarts. A client of one round of a tree
     over n rounds is in at most ceil(log2(n + 1)) of its nodes, each with noise of its own, whose standard deviation is noise multiplier
-    times clip. Rounds share nodes, so a change of the noise or of the clip has to restart the tree, from where a `Ledger` counts anew.
+    times clip. Rounds share nodes, so a change of the noise or of the clip has to restart the tree.
+
+    A `Ledger` sees a change of the noise and counts a new tree from there. It does not see a change of the clip: where that may happen, a
+    client that took part in round r may do so again in round r + rounds_per_restart at the earliest. The count then holds wherever trees
+    begin, because a client is in at most ceil(log2(m + 1)) nodes that the last m rounds publish.
 
     Source: Kairouz et al. 2021, arXiv:2103.00039, Definition 1.1 (the relation) and Appendix D (restarts).
 

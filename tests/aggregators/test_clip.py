@@ -17,7 +17,9 @@ KEY = jax.random.key(0)
 def run(aggregator, state, values, weights=None):
     """One round: (aggregate, next state, measurements). With no values, the sums over no client."""
     weights = [1.0] * len(values) if weights is None else weights
-    sent = [aggregator.encode(state, Contribution(v, jnp.float32(w)), KEY)._replace(memory=()) for v, w in zip(values, weights, strict=True)]
+    sent = [
+        aggregator.encode(state, Contribution(v, jnp.float32(w)), KEY)._replace(memory=()) for v, w in zip(values, weights, strict=True)
+    ]
     return aggregator.decode(state, functools.reduce(functools.partial(jax.tree.map, jnp.add), sent), KEY)
 
 
@@ -63,12 +65,11 @@ def test_a_norm_beyond_float32_leaves_zeros(limit):
 
 
 def test_arrays_of_16_bits_stay_so_and_are_measured_in_32():
-    """257 squares of 1 add up to 256 in bfloat16, as 256 + 1 is rounded to 256."""
-    stage = agg.clipping(1.0)
-    value = [jnp.ones(1024, jnp.bfloat16)]
-    total, _, _ = run(stage, stage.init(value), [value])
-    assert total.value[0].dtype == jnp.bfloat16
-    np.testing.assert_array_equal(np.asarray(total.value[0], np.float32), 1 / 32)
+    """257 squares of 1 are 256 in bfloat16, and so the norm 16 rather than 16.03."""
+    stage = agg.clipping(16.01)
+    value = [jnp.ones(257, jnp.bfloat16)]
+    total, _, measured = run(stage, stage.init(value), [value])
+    assert measured["clipped_count"] == 1 and total.value[0].dtype == jnp.bfloat16
 
 
 def test_a_fixed_threshold_is_a_hyperparameter():
@@ -122,7 +123,9 @@ def test_the_robust_aggregator_has_the_stages_that_are_asked_for():
     for zeroing, clipping in [(True, False), (False, True), (False, False)]:
         aggregator = agg.robust_aggregator(zeroing, clipping)
         assert list(aggregator.init(value)) == ["zeroing"] * zeroing + ["clipping"] * clipping + ["mean"]
-    total, *_ = run(agg.robust_aggregator(weighted=False), agg.robust_aggregator().init(value), [update(0.5, 0, 0), update(0, 0, 0)], [3.0, 0.0])
+    total, *_ = run(
+        agg.robust_aggregator(weighted=False), agg.robust_aggregator().init(value), [update(0.5, 0, 0), update(0, 0, 0)], [3.0, 0.0]
+    )
     np.testing.assert_allclose(numbers_of(total.value), [0.25, 0, 0])
 
 
@@ -139,11 +142,12 @@ def test_bounds_on_the_l2_norm():
     assert bound(agg.clipping(agg.quantile(1.0, 0.5, 0.2)), 3.0) is None  # follows exact norms, so it hides nothing
 
 
-@pytest.mark.parametrize("name", agg.AGGREGATORS)
+@pytest.mark.parametrize(
+    "name",
+    ["clipping", "dp_aggregator", "dp_gaussian_adaptive", "dp_gaussian_fixed", "dp_tree", "gaussian_noise", "robust_aggregator", "zeroing"],
+)
 def test_a_state_keeps_its_types_so_that_nothing_is_traced_again(name):
     aggregator = agg.AGGREGATORS[name]()
-    if aggregator.reduce == "stack" or jax.tree.leaves(aggregator.init_client(update(1, 2, 3))):
-        pytest.skip("has tests of its own")
     state = aggregator.init(jax.eval_shape(lambda: update(1, 2, 3)))  # shapes are enough
     traced = 0
 

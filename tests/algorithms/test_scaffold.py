@@ -1,21 +1,16 @@
 """SCAFFOLD against FedAvg, closed forms on quadratics, and a NumPy oracle with clients that come and go."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from algorithms import quadratics
+from algorithms import quadratics, regression
 from algorithms.quadratics import CURVATURE, NAMES, START, clients, gradient, run, weights
 from contracts.lines import assert_close
-from oracles import regression_cohorts, scaffold_numpy
+from oracles import scaffold_numpy
 
 import fedloom as fl
 from fedloom import optimizers
 from fedloom.algorithms import fedavg, scaffold
-
-
-def regression_model():
-    return fl.models.from_functions(lambda key: [jnp.zeros(3), jnp.zeros(())], lambda p, x: x @ p[0] + p[1], lambda y, p: (p - y) ** 2 / 2)
 
 
 def test_with_one_client_it_is_fedavg():
@@ -42,14 +37,14 @@ def test_it_ends_at_the_optimum_where_fedavg_is_biased():
 @pytest.mark.parametrize("client_weight", ["uniform", "num_examples"])
 def test_rounds_in_which_clients_come_and_go_agree_with_the_oracle(client_weight):
     """And c stays the weighted mean over the population of all c_i, with 0 for those that were never asked."""
-    weigh = regression_cohorts.num_examples if client_weight == "num_examples" else lambda batches: float(len(batches) > 0)
-    cohorts = regression_cohorts.cohorts(5)
+    weigh = regression.num_examples if client_weight == "num_examples" else lambda batches: float(len(batches) > 0)
+    cohorts = regression.cohorts(5)
     known = {name: batches for cohort in cohorts for name, batches in cohort.items()}
     population = sum(map(weigh, known.values())) + 2.0  # two more never come
-    algorithm = scaffold(regression_model(), 0.1, optimizers.sgd(0.7), population=population, client_weight=client_weight)
+    algorithm = scaffold(regression.model(), 0.1, optimizers.sgd(0.7), population=population, client_weight=client_weight)
     process = fl.LearningProcess(algorithm)
-    state = process.initialize(regression_cohorts.START)
-    oracle = scaffold_numpy.scaffold(regression_cohorts.START, cohorts, 0.1, 0.7, population, weigh)
+    state = process.initialize(regression.START)
+    oracle = scaffold_numpy.scaffold(regression.START, cohorts, 0.1, 0.7, population, weigh)
     for cohort, (x, c, own) in zip(cohorts, oracle, strict=True):
         state, metrics = process.next(state, cohort)
         assert metrics["accepted"] == 1

@@ -42,7 +42,7 @@ def random_on_clients(name):
 
 @every_aggregator
 def test_local_is_debug_compiled(name):
-    cohorts = [line_clients([3, 9, 0, 2, 5, 1, 1]), line_clients([5, 1, 4, 4, 2, 3, 3], seed=1)]
+    cohorts = [line_clients([3, 5, 0, 2, 1]), line_clients([1, 1, 2, 1, 1], seed=1)]  # Krum wants five
     assert_close(run(process_of(name), cohorts), run(process_of(name, "debug"), cohorts), rtol=1e-4, atol=1e-5)
 
 
@@ -85,7 +85,7 @@ def test_init_takes_shapes(name):
 
 
 @every_aggregator
-@pytest.mark.parametrize("clients", [{}, line_clients([0, 0])], ids=["nobody", "empty"])
+@pytest.mark.parametrize("clients", [{}, line_clients([0] * 5)], ids=["nobody", "empty"])
 def test_a_round_without_data_leaves_the_weights_finite(name, clients):
     process = process_of(name)
     before, _ = process.next(process.initialize(), line_clients([3, 2, 4, 1, 6, 2, 2]))

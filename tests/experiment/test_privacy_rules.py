@@ -65,7 +65,7 @@ def test_less_noise_in_mid_run_costs_more():
 def test_what_clients_measured_in_training_is_not_reported():
     """Sums over clients without noise, counts of clipped clients among them."""
     _, metrics = process().next(process().initialize(), dataset().subset(["c1", "c2"]))
-    assert metrics.keys() == {"num_clients", "accepted", "bytes_up", "bytes_down", "epsilon"}
+    assert metrics.keys() == {"accepted", "epsilon"}
 
 
 def batch_norm():
@@ -78,11 +78,12 @@ def batch_norm():
     [
         ({"aggregator": fl.aggregators.weighted_mean()}, "without noise every round tells exactly"),
         ({"aggregator": fl.aggregators.dp_tree(1.0, 5, 0.1, restart_every=8)}, "Tree aggregation goes with fl.privacy.Tree"),
+        ({"aggregator": fl.aggregators.dp_aggregator(0.4, 5)}, "adapts to what clients send without noise"),
         ({"client_metrics": True}, "client_metrics must be False under privacy"),
         ({"algorithm": fl.algorithms.fedavg(batch_norm(), fl.optimizers.sgd(0.1))}, "averages statistics over clients"),
         ({"algorithm": fl.algorithms.mime(MODEL, fl.optimizers.sgd(0.1))}, "asks clients twice in a round"),
     ],
-    ids=["no noise", "wrong noise", "single clients", "statistics", "prelude"],
+    ids=["no noise", "wrong noise", "threshold", "single clients", "statistics", "prelude"],
 )
 def test_settings_that_void_the_guarantee_are_refused(settings, reason):
     with pytest.raises(ValueError, match=reason):
@@ -127,3 +128,12 @@ def test_a_round_of_another_size_than_accounted_is_refused():
     learning = process(privacy=fl.privacy.Budget(epsilon=30.0, delta=1e-3, sampling=fl.privacy.FixedSize(5, POPULATION)))
     with pytest.raises(ValueError, match="exactly the 5 clients"):
         learning.next(learning.initialize(), dataset().subset(["c1"]))
+
+
+def test_a_tree_begins_anew_as_often_as_accounted_for():
+    budget = fl.privacy.Budget(epsilon=30.0, delta=1e-3, sampling=fl.privacy.Tree(rounds_per_restart=4))
+    with pytest.raises(ValueError, match="new tree every 4 rounds"):
+        process(privacy=budget, aggregator=fl.aggregators.dp_tree(1.0, 5, 0.1, restart_every=8))
+    learning = process(privacy=budget, aggregator=fl.aggregators.dp_tree(1.0, 5, 0.1, restart_every=4))
+    _, metrics = learning.next(learning.initialize(), dataset().subset(["c1", "c2"]))
+    assert metrics["num_clients"] == 2, "how many come is no secret if they are not drawn"

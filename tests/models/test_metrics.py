@@ -97,6 +97,9 @@ def keras_model(outputs=CLASSES, activation="softmax"):
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(outputs, activation)])
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Explicitly requested dtype int64"
+)  # of Keras' metrics by themselves; a test below shows that ours are silent
 @pytest.mark.parametrize("kind", KINDS)
 def test_sums_over_batches_finish_to_what_one_metric_over_all_of_them_says(kind):
     """The first batch has rows of padding, which count nothing."""
@@ -171,31 +174,36 @@ class Own(metrics.Metric):
 
 
 def test_a_sum_of_the_users_own_is_taken():
-    model = fl.models.from_keras(keras_model(), "mse", [Own(lambda old, error, weight: old + jnp.sum(error * weight))])
+    model = fl.models.from_keras(keras_model(), "mse", [Own(lambda old, error, weight: old + keras.ops.sum(error * weight))])
     assert model.init_metrics()["own"][0] == 0, "what it was tried out on is gone"
-    with_function = metrics.MeanMetricWrapper(lambda y, p: keras.ops.max(keras.ops.abs(y - p), -1), name="worst")
-    assert "worst" in fl.models.from_keras(keras_model(), "mse", [with_function]).init_metrics()
+    worst = metrics.MeanMetricWrapper(lambda y, p: keras.ops.max(keras.ops.abs(y - p), -1), name="worst")
+    assert "worst" in fl.models.from_keras(keras_model(), "mse", [worst]).init_metrics()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (
-            lambda old, error, weight: jnp.maximum(old, jnp.max(error * weight)),
+            lambda old, error, weight: keras.ops.maximum(old, keras.ops.max(error * weight)),
             "'own' does not add up: after two batches.*MeanMetricWrapper",
         ),
-        (lambda old, error, weight: jnp.sum(error * weight), "'own' does not add up"),
-        (lambda old, error, weight: 0.9 * old + 0.1 * jnp.sum(error * weight), "'own' does not add up"),
-        (lambda old, error, weight: old + jnp.sum(error), "'own' counts rows of sample_weight 0.*weigh what it adds"),
+        (lambda old, error, weight: keras.ops.sum(error * weight), "'own' does not add up"),
+        (lambda old, error, weight: 0.9 * old + 0.1 * keras.ops.sum(error * weight), "'own' does not add up"),
+        (lambda old, error, weight: old + keras.ops.sum(error), "'own' counts rows of sample_weight 0.*weigh what it adds"),
     ],
     ids=["maximum", "last", "moving average", "weights ignored"],
 )
 def test_what_does_not_add_up_is_refused_when_the_model_is_made(change, message):
     with pytest.raises(ValueError, match=message):
         fl.models.from_keras(keras_model(), "mse", [Own(change)])
-    unbuilt_output = lambda y, p: jnp.mean(jnp.abs(y - p)) + jnp.zeros(len(y))  # noqa: E731
+
+
+def test_a_function_that_looks_at_the_whole_batch_is_refused():
+    def batchwise(y, p):
+        return jnp.mean(jnp.abs(y - p)) + jnp.zeros(len(y))
+
     with pytest.raises(ValueError, match="'batchwise' counts rows of sample_weight 0"):
-        fl.models.from_keras(keras_model(), "mse", [metrics.MeanMetricWrapper(unbuilt_output, name="batchwise")])
+        fl.models.from_keras(keras_model(), "mse", [metrics.MeanMetricWrapper(batchwise, name="batchwise")])
 
 
 def test_a_metric_that_cannot_be_tried_out_is_taken_as_it_is():
@@ -204,9 +212,18 @@ def test_a_metric_that_cannot_be_tried_out_is_taken_as_it_is():
     def change(old, error, weight):
         if error.shape != (2,):
             raise ValueError("two examples, please")
-        return old + jnp.sum(error * weight)
+        return old + keras.ops.sum(error * weight)
 
     assert "own" in fl.models.from_keras(keras_model(), "mse", [Own(change)]).init_metrics()
+
+
+def test_a_metric_may_hand_out_its_variable():
+    """As the examples in Keras' documentation do."""
+    network = keras_model()
+    model = fl.models.from_keras(network, "mse", [Own(lambda old, error, weight: old + keras.ops.sum(error * weight))])
+    x, y = np.ones((2, 4), np.float32), np.zeros((2, CLASSES), np.float32)
+    sums, _ = model.evaluate(model.weights_from(network), (), Batch(x, y, np.array([1, 3], np.float32), np.ones(2, np.float32)))
+    assert model.finish_metrics(sums)["own"] == pytest.approx(4 / CLASSES)  # a softmax sums to 1
 
 
 def test_a_metric_without_sample_weights_is_refused():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fedloom.privacy import Everyone, FixedSize, Ledger, Poisson, Tree, epsilon, noise_multiplier, split_noise_multiplier
 
 SHAKESPEARE = Poisson(cohort_size=120, population=3383)
-FEW = settings(max_examples=10, deadline=None, derandomize=True)
+FEW = settings(max_examples=8, deadline=None, derandomize=True)
 
 
 def gaussian_epsilon(z, delta):
@@ -31,9 +31,19 @@ def gaussian_epsilon(z, delta):
     return high
 
 
-def test_the_published_setting_of_the_reference_run():
-    """120 of 3,383 clients, 100 rounds, delta 1e-5, z 1.2: epsilon 1.986, as dp-accounting's documentation of events defines it."""
-    assert epsilon(SHAKESPEARE, 1.2, 100, 1e-5) == pytest.approx(1.986, abs=5e-4)
+def test_120_of_3383_clients_in_100_rounds_at_noise_1_2():
+    """Also by hand, at integer orders a: sum_k (a choose k) (1 - q)^(a - k) q^k exp(k (k - 1) / 2 z^2), Mironov et al. 2019, Section 3.3;
+    then epsilon by Canonne et al. 2020, Proposition 12. Orders between the integers make a difference in the third decimal at most.
+    """
+    z, q, rounds, delta = 1.2, 120 / 3383, 100, 1e-5
+
+    def at_order(a):
+        moment = sum(math.comb(a, k) * (1 - q) ** (a - k) * q**k * math.exp(k * (k - 1) / (2 * z**2)) for k in range(a + 1))
+        return rounds * math.log(moment) / (a - 1) + math.log(1 - 1 / a) - math.log(delta * a) / (a - 1)
+
+    ours = epsilon(SHAKESPEARE, z, rounds, delta)
+    assert ours == pytest.approx(1.986, abs=5e-4)
+    assert ours <= min(at_order(a) for a in range(2, 30)) < ours + 5e-3
 
 
 @pytest.mark.parametrize("z", [0.7, 1.3, 6.0])
@@ -162,11 +172,10 @@ def test_the_noise_for_a_target_is_the_least_that_keeps_it(sampling, target, rou
 
 
 def test_the_noise_for_a_target_by_pld_and_with_cohorts_of_fixed_size():
-    assert noise_multiplier(Everyone(), 1, epsilon=gaussian_epsilon(1.3, 1e-5), delta=1e-5, accountant="pld") == pytest.approx(
-        1.3, abs=1e-3
-    )
-    z = noise_multiplier(FixedSize(10, 100), 5, epsilon=3.0, delta=1e-4, tol=0.05)
-    assert epsilon(FixedSize(10, 100), z, 5, 1e-4) <= 3.0 < epsilon(FixedSize(10, 100), z - 0.1, 5, 1e-4)
+    target = gaussian_epsilon(1.3, 1e-5)
+    assert noise_multiplier(Everyone(), 1, epsilon=target, delta=1e-5, accountant="pld", tol=1e-3) == pytest.approx(1.3, abs=2e-3)
+    z = noise_multiplier(FixedSize(10, 100), 5, epsilon=3.0, delta=1e-4, tol=0.1)
+    assert epsilon(FixedSize(10, 100), z, 5, 1e-4) <= 3.0 < epsilon(FixedSize(10, 100), z - 0.11, 5, 1e-4)
 
 
 def test_the_noise_for_a_target_survives_float32():
