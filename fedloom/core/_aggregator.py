@@ -78,7 +78,9 @@ def chain(*stages: Aggregator) -> Aggregator:
     if not stages:
         raise ValueError("chain needs at least one aggregator, got none. For a plain mean, use weighted_mean().")
     if early := [stage.name for stage in stages[:-1] if stage.innermost or stage.reduce == "stack"]:
-        raise ValueError(f"{early[0]!r} must be the last stage of a chain: it is the first to see what clients sent. Put the others before it.")
+        raise ValueError(
+            f"{early[0]!r} must be the last stage of a chain: it is the first to see what clients sent. Put the others before it."
+        )
     named = dict(zip(_distinct([stage.name or "stage" for stage in stages]), stages, strict=True))
 
     def init(value):

@@ -67,7 +67,7 @@ def contribute(
     """One client's part of the sums, and its report.
 
     If any element of its value or weight is not finite, the value becomes zeros, the weight 0, its metrics do not count, and it keeps what
-    it had.
+    it had; so it does if what it would keep is not finite.
 
     Args:
         aggregator: The aggregator.
@@ -83,7 +83,9 @@ def contribute(
     )
     encoded = aggregator.encode(aggregator_state, Contribution(value, weight, memory=kept.aggregator), key)
     sent = encoded._replace(memory=())
-    after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), Kept(output.state, encoded.memory), kept)
+    new = Kept(output.state, encoded.memory)
+    sound = finite & _all_finite(new)  # a personal model may diverge while what is sent does not
+    after = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, kept)
     stacks = aggregator.reduce == "stack"
     report = ClientReport(after, sent if stacks else (), weight, _norm(given.value), finite, encoded.tally, sums)
     ones = jnp.float32(1), 1 - finite.astype(jnp.float32), (given.weight < 0).astype(jnp.float32)

@@ -33,7 +33,7 @@ from ._evaluator import Evaluator, carried_rows, executor_class
 from ._memory import check_stack
 from ._privacy_rules import check_cohort, check_privacy
 from ._round_metrics import client_rows, private_metrics, round_metrics
-from ._saved_state import SavedState, write_state
+from ._saved_state import SavedState, kind_of, write_state
 from ._shapes import RoundShapes, round_shapes, size_in_bytes
 
 
@@ -224,19 +224,19 @@ class LearningProcess:
             FileNotFoundError: There is no such file.
         """
         saved = SavedState(Path(path))
-        blank = self.initialize()
+        server = self.algorithm.init(self.model.init(root_key(self.seed)))
+        blank = ProcessState(0, server, self.aggregator.init(self._shapes(server).value), ClientStates(folder=self._client_folder))
         for name, expected in self._signature(blank).items():
             saved.check(name, expected)
         server, aggregator = saved.tree((blank.server, blank.aggregator))
-        round_number = saved.about["round_number"]
-        clients = blank.clients
-        for client, kept in saved.clients(len(jax.tree.leaves(self._first_kept(blank)))):
+        round_number, clients = saved.about["round_number"], blank.clients
+        for client, kept in saved.clients(self._signature(blank)["client_states"]):
             clients = clients.updated({client: kept}, round_number)
         return ProcessState(round_number, server, aggregator, clients, Ledger.from_json(saved.about["ledger"]))
 
     def _signature(self, state: ProcessState) -> dict[str, Any]:
-        kept = jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", jax.eval_shape(lambda: self._first_kept(state)))
-        return {"algorithm": self.algorithm.name, "seed": self.seed, "client_states": jax.tree.leaves(kept)}
+        kept = [kind_of(leaf) for leaf in jax.tree.leaves(jax.eval_shape(lambda: self._first_kept(state)))]
+        return {"algorithm": self.algorithm.name, "seed": self.seed, "client_states": kept}
 
     def get_weights(self, state: ProcessState) -> ModelWeights:
         """The model's weights in this state."""
@@ -348,7 +348,7 @@ def _kept_by(client: str, clients: ClientStates, first: Kept) -> Kept:
     if client not in clients:
         return first
     leaves, expected = clients[client], jax.tree.leaves(first)
-    got, want = ([f"{leaf.dtype}{list(leaf.shape)}" for leaf in tree] for tree in (leaves, expected))
+    got, want = ([kind_of(leaf) for leaf in tree] for tree in (leaves, expected))
     if got != want:
         raise ValueError(
             f"What client {client!r} kept comes from another model, algorithm or aggregator: its arrays are {got}, here they must be "

@@ -38,7 +38,7 @@ def write_state(path: Path, about: dict[str, Any], tree: Any, clients: Iterator[
             ids.append(client)
             for j, leaf in enumerate(kept):
                 _write(file, f"clients/{i}/{j}.npy", leaf)
-        header = {"format": FORMAT, "arrays": {name: _kind(leaf) for name, leaf in leaves.items()}, "clients": ids, **about}
+        header = {"format": FORMAT, "arrays": {name: kind_of(leaf) for name, leaf in leaves.items()}, "clients": ids, **about}
         file.writestr("state.json", json.dumps(header, indent=1))
 
 
@@ -75,7 +75,7 @@ class SavedState:
 
     def tree(self, like: Any) -> Any:
         """The arrays of server and aggregator, in a tree of the names, shapes and dtypes of `like`."""
-        expected = {name: _kind(leaf) for name, leaf in _named(like).items()}
+        expected = {name: kind_of(leaf) for name, leaf in _named(like).items()}
         found = self.about["arrays"]
         if found != expected:
             wrong = next(name for name in [*expected, *found] if found.get(name) != expected.get(name))
@@ -84,14 +84,14 @@ class SavedState:
                 f"{expected.get(wrong, 'missing')} here. Load it with the model, algorithm and aggregator that it was saved with."
             )
         with zipfile.ZipFile(self._path) as file:
-            leaves = [jax.numpy.asarray(_read(file, f"server/{i}.npy")) for i in range(len(expected))]
+            leaves = [jax.numpy.asarray(_read(file, f"server/{i}.npy", kind)) for i, kind in enumerate(expected.values())]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
-    def clients(self, count: int) -> Iterator[tuple[str, list[np.ndarray]]]:
-        """Ids with the `count` arrays that each client kept."""
+    def clients(self, kinds: list[str]) -> Iterator[tuple[str, list[np.ndarray]]]:
+        """Ids with the arrays that each client kept, which are of these kinds."""
         with zipfile.ZipFile(self._path) as file:
             for i, client in enumerate(self.about["clients"]):
-                yield client, [_read(file, f"clients/{i}/{j}.npy") for j in range(count)]
+                yield client, [_read(file, f"clients/{i}/{j}.npy", kind) for j, kind in enumerate(kinds)]
 
 
 def _named(tree: Any) -> dict[str, Any]:
@@ -99,7 +99,8 @@ def _named(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
-def _kind(leaf: Any) -> str:
+def kind_of(leaf: Any) -> str:
+    """Dtype and shape of an array, e.g. float32[3, 2]."""
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
@@ -108,6 +109,7 @@ def _write(file: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
         np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
-def _read(file: zipfile.ZipFile, name: str) -> np.ndarray:
+def _read(file: zipfile.ZipFile, name: str, kind: str) -> np.ndarray:
     with file.open(name) as entry:
-        return np.lib.format.read_array(entry, allow_pickle=False)
+        # NumPy reads types that it does not know, such as bfloat16, as raw bytes.
+        return np.lib.format.read_array(entry, allow_pickle=False).view(jax.numpy.dtype(kind.split("[")[0]))

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from algorithms import quadratics, regression
-from algorithms.quadratics import NAMES, START, clients, descend, run, weights
+from algorithms import ellipses, regression
+from algorithms.ellipses import NAMES, START, clients, descend, run, weights
 from contracts.lines import assert_close
 from oracles import personal_numpy
 
@@ -14,13 +14,13 @@ from fedloom.algorithms import apfl, fedavg
 
 def test_the_server_is_that_of_fedavg():
     cohorts = [clients(3), clients(2, ["bob", "cy"])]
-    want = weights(*run(fedavg(quadratics.model(), optimizers.sgd(0.2)), cohorts))
-    np.testing.assert_allclose(weights(*run(apfl(quadratics.model(), optimizers.sgd(0.2)), cohorts)), want, rtol=1e-6)
+    want = weights(*run(fedavg(ellipses.model(), optimizers.sgd(0.2)), cohorts))
+    np.testing.assert_allclose(weights(*run(apfl(ellipses.model(), optimizers.sgd(0.2)), cohorts)), want, rtol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_the_limits_are_the_servers_weights_and_training_alone(alpha):
-    algorithm = apfl(quadratics.model(), optimizers.sgd(0.2), alpha=alpha, alpha_learning_rate=0.0)
+    algorithm = apfl(ellipses.model(), optimizers.sgd(0.2), alpha=alpha, alpha_learning_rate=0.0)
     process, state = run(algorithm, [clients(3), clients(2)])
     for name in NAMES:
         want = descend(name, START, 0.2, 5) if alpha else weights(process, state)
@@ -52,4 +52,4 @@ def test_rounds_of_linear_regression_agree_with_the_oracle():
 )
 def test_what_cannot_be_right_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        apfl(quadratics.model(), optimizers.sgd(0.1), **arguments)
+        apfl(ellipses.model(), optimizers.sgd(0.1), **arguments)

@@ -1,9 +1,9 @@
-"""Ditto: its server is FedAvg's, and personal weights have closed forms on quadratics."""
+"""Ditto: its server is FedAvg's, and personal weights have closed forms on ellipses."""
 
 import numpy as np
 import pytest
-from algorithms import quadratics, regression
-from algorithms.quadratics import CENTRE, CURVATURE, NAMES, START, clients, descend, run, weights
+from algorithms import ellipses, regression
+from algorithms.ellipses import CENTRE, CURVATURE, NAMES, START, clients, descend, run, weights
 from contracts.lines import assert_close, assert_identical
 from oracles import personal_numpy
 
@@ -32,7 +32,7 @@ def test_the_server_is_that_of_fedavg():
 
 def test_without_lambda_a_client_trains_alone():
     """From where it first took part; its optimizer starts fresh each round, and rounds without it change nothing."""
-    process, state = run(ditto(quadratics.model(), optimizers.sgd(0.1), lam=0.0, personal_optimizer=optimizers.sgd(RATE)), [])
+    process, state = run(ditto(ellipses.model(), optimizers.sgd(0.1), lam=0.0, personal_optimizer=optimizers.sgd(RATE)), [])
     want = {}
     for steps, names in [(2, ("ada", "cy")), (3, ("cy",)), (1, ("bob",)), (2, NAMES)]:
         for name in names:
@@ -46,7 +46,7 @@ def test_without_lambda_a_client_trains_alone():
 def test_with_lambda_they_go_to_a_mean_of_centre_and_server(lam):
     """A step contracts v - (a c + lambda w) / (a + lambda) by 1 - eta (a + lambda): from the centre alone to the server's weights."""
     rate = 0.5 / (2.5 + lam)
-    algorithm = ditto(quadratics.model(), optimizers.sgd(RATE), lam=lam, personal_optimizer=optimizers.sgd(rate))
+    algorithm = ditto(ellipses.model(), optimizers.sgd(RATE), lam=lam, personal_optimizer=optimizers.sgd(rate))
     process, state = run(algorithm, [])
     want = dict.fromkeys(NAMES, START)
     for steps in (3, 2, 4):
@@ -76,10 +76,10 @@ def test_rounds_of_linear_regression_agree_with_the_oracle():
 
 def test_without_personal_weights_a_client_uses_the_servers():
     """A client that has not taken part yet, and everybody under an algorithm that makes none."""
-    process, state = run(ditto(quadratics.model(), optimizers.sgd(0.1), lam=0.1), [clients(2, ["ada"])])
+    process, state = run(ditto(ellipses.model(), optimizers.sgd(0.1), lam=0.1), [clients(2, ["ada"])])
     assert_identical(process.personal_weights(state, "bob"), process.get_weights(state))
     assert np.abs(personal(process, state, "ada") - weights(process, state)).max() > 1e-3
-    process, state = run(fedavg(quadratics.model(), optimizers.sgd(0.1)), [clients(2, ["ada"])])
+    process, state = run(fedavg(ellipses.model(), optimizers.sgd(0.1)), [clients(2, ["ada"])])
     assert_identical(process.personal_weights(state, "ada"), process.get_weights(state))
 
 
@@ -101,4 +101,4 @@ def test_statistics_of_batch_norm_are_personal():
 @pytest.mark.parametrize("lam", [-0.1, float("inf"), float("nan")])
 def test_what_cannot_be_right_is_refused(lam):
     with pytest.raises(ValueError, match=f"lam must be a finite number >= 0, got {lam}"):
-        ditto(quadratics.model(), optimizers.sgd(0.1), lam=lam)
+        ditto(ellipses.model(), optimizers.sgd(0.1), lam=lam)

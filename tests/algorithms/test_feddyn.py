@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from algorithms import quadratics, regression
-from algorithms.quadratics import CENTRE, CURVATURE, NAMES, START, clients, gradient, run, weights
+from algorithms import ellipses, regression
+from algorithms.ellipses import CENTRE, CURVATURE, NAMES, START, clients, gradient, run, weights
 from contracts.lines import assert_close
 from oracles import fedavg_numpy, feddyn_numpy
 
@@ -19,7 +19,7 @@ def test_rounds_with_solved_local_problems_have_a_closed_form():
     alpha = 0.5
     attendance = [NAMES, ("cy", "ada"), ("bob",), NAMES]
     cohorts = [clients(ENOUGH, names) for names in attendance]
-    process = fl.LearningProcess(feddyn(quadratics.model(), optimizers.sgd(0.3), alpha=alpha, population=4))
+    process = fl.LearningProcess(feddyn(ellipses.model(), optimizers.sgd(0.3), alpha=alpha, population=4))
     state = process.initialize(START)
 
     def solve(name, theta, g_k):
@@ -41,10 +41,10 @@ def test_rounds_with_solved_local_problems_have_a_closed_form():
 
 def test_it_ends_at_the_optimum_where_fedavg_is_biased():
     cohorts = [clients(20)] * 50
-    got = weights(*run(feddyn(quadratics.model(), optimizers.sgd(0.2), alpha=0.7, population=3), cohorts))
-    np.testing.assert_allclose(got, quadratics.optimum(), rtol=1e-4)
-    of_fedavg = weights(*run(fedavg(quadratics.model(), optimizers.sgd(0.2)), cohorts))
-    assert np.abs(of_fedavg - quadratics.optimum()).max() > 1
+    got = weights(*run(feddyn(ellipses.model(), optimizers.sgd(0.2), alpha=0.7, population=3), cohorts))
+    np.testing.assert_allclose(got, ellipses.optimum(), rtol=1e-4)
+    of_fedavg = weights(*run(fedavg(ellipses.model(), optimizers.sgd(0.2)), cohorts))
+    assert np.abs(of_fedavg - ellipses.optimum()).max() > 1
 
 
 @pytest.mark.parametrize("client_weight", ["uniform", "num_examples"])
@@ -76,7 +76,7 @@ def test_rounds_in_which_clients_come_and_go_agree_with_the_oracle(client_weight
 def test_a_client_that_counts_for_nothing_keeps_its_gradient():
     """Or h would not be the sum over the clients of g_k / m, as it is from the first round on."""
     algorithm = feddyn(
-        quadratics.model(),
+        ellipses.model(),
         optimizers.sgd(0.1),
         alpha=0.5,
         population=3,
@@ -100,4 +100,4 @@ def test_a_client_that_counts_for_nothing_keeps_its_gradient():
 )
 def test_what_cannot_be_right_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        feddyn(quadratics.model(), optimizers.sgd(0.1), **arguments)
+        feddyn(ellipses.model(), optimizers.sgd(0.1), **arguments)

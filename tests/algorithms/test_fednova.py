@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from algorithms import quadratics, regression
-from algorithms.quadratics import CENTRE, CURVATURE, NAMES, START, clients, run, weights
+from algorithms import ellipses, regression
+from algorithms.ellipses import CENTRE, CURVATURE, NAMES, START, clients, run, weights
 from contracts.lines import assert_close
 from oracles import fednova_numpy
 
@@ -18,8 +18,8 @@ STEPS = {"ada": 6, "bob": 3, "cy": 1}
 def test_with_equally_many_plain_steps_it_is_fedavg():
     server = optimizers.sgd(0.8, momentum=0.5)
     cohorts = [clients(4), clients(2, ["cy", "ada"]), clients(3)]
-    want = weights(*run(fedavg(quadratics.model(), optimizers.sgd(0.2), server), cohorts))
-    np.testing.assert_allclose(weights(*run(fednova(quadratics.model(), 0.2, server), cohorts)), want, rtol=1e-5)
+    want = weights(*run(fedavg(ellipses.model(), optimizers.sgd(0.2), server), cohorts))
+    np.testing.assert_allclose(weights(*run(fednova(ellipses.model(), 0.2, server), cohorts)), want, rtol=1e-5)
 
 
 def test_it_ends_near_the_optimum_where_fedavg_favours_clients_with_many_steps():
@@ -29,15 +29,15 @@ def test_it_ends_near_the_optimum_where_fedavg_favours_clients_with_many_steps()
     cohorts = [clients(STEPS)] * 100
     pull = {n: 1 - (1 - eta * CURVATURE[n]) ** STEPS[n] for n in NAMES}
     ends = {
-        "fedavg": quadratics.weighted_centre(pull),
-        "fednova": quadratics.weighted_centre({n: pull[n] / STEPS[n] for n in NAMES}),
+        "fedavg": ellipses.weighted_centre(pull),
+        "fednova": ellipses.weighted_centre({n: pull[n] / STEPS[n] for n in NAMES}),
     }
     uniform = {"client_weight": "uniform"}
-    got = weights(*run(fednova(quadratics.model(), eta, optimizers.sgd(2.0), **uniform), cohorts))
+    got = weights(*run(fednova(ellipses.model(), eta, optimizers.sgd(2.0), **uniform), cohorts))
     np.testing.assert_allclose(got, ends["fednova"], rtol=1e-4)
-    fedavg_got = weights(*run(fedavg(quadratics.model(), optimizers.sgd(eta), optimizers.sgd(2.0), **uniform), cohorts))
+    fedavg_got = weights(*run(fedavg(ellipses.model(), optimizers.sgd(eta), optimizers.sgd(2.0), **uniform), cohorts))
     np.testing.assert_allclose(fedavg_got, ends["fedavg"], rtol=1e-4)
-    bias = {name: np.abs(end - quadratics.optimum()).max() for name, end in ends.items()}
+    bias = {name: np.abs(end - ellipses.optimum()).max() for name, end in ends.items()}
     assert bias["fedavg"] > 2 and bias["fednova"] < 0.1 * bias["fedavg"]
 
 
@@ -86,7 +86,7 @@ def test_rounds_of_linear_regression_agree_with_the_oracle(rho, mu):
 )
 def test_what_cannot_be_right_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        fednova(quadratics.model(), **arguments)
+        fednova(ellipses.model(), **arguments)
 
 
 def test_weights_of_half_precision_stay_so():

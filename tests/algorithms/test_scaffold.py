@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from algorithms import quadratics, regression
-from algorithms.quadratics import CURVATURE, NAMES, START, clients, gradient, run, weights
+from algorithms import ellipses, regression
+from algorithms.ellipses import CURVATURE, NAMES, START, clients, gradient, run, weights
 from contracts.lines import assert_close
 from oracles import scaffold_numpy
 
@@ -17,8 +17,8 @@ def test_with_one_client_it_is_fedavg():
     """Then c = c_i after every round, so the correction is zero; server momentum included."""
     server = optimizers.sgd(0.9, momentum=0.5)
     cohorts = [clients(k, ["bob"]) for k in (1, 4, 3, 2)]
-    process, state = run(scaffold(quadratics.model(), 0.3, server, population=1), cohorts)
-    want = weights(*run(fedavg(quadratics.model(), optimizers.sgd(0.3), server), cohorts))
+    process, state = run(scaffold(ellipses.model(), 0.3, server, population=1), cohorts)
+    want = weights(*run(fedavg(ellipses.model(), optimizers.sgd(0.3), server), cohorts))
     np.testing.assert_allclose(weights(process, state), want, rtol=1e-6)
     np.testing.assert_array_equal(state.server.control, process.kept_by(state, "bob").algorithm)
 
@@ -27,11 +27,11 @@ def test_it_ends_at_the_optimum_where_fedavg_is_biased():
     """K steps at rate e pull x to c_i by 1 - (1 - e a_i)^K, not by a_i: FedAvg ends at the mean of the c_i with these weights."""
     rate, steps = 0.2, 6
     cohorts = [clients(steps)] * 60
-    got = weights(*run(scaffold(quadratics.model(), rate, population=3), cohorts))
-    np.testing.assert_allclose(got, quadratics.optimum(), rtol=1e-4)
-    biased = quadratics.weighted_centre({n: 1 - (1 - rate * CURVATURE[n]) ** steps for n in NAMES})
-    np.testing.assert_allclose(weights(*run(fedavg(quadratics.model(), optimizers.sgd(rate)), cohorts)), biased, rtol=1e-4)
-    assert np.abs(biased - quadratics.optimum()).max() > 0.5
+    got = weights(*run(scaffold(ellipses.model(), rate, population=3), cohorts))
+    np.testing.assert_allclose(got, ellipses.optimum(), rtol=1e-4)
+    biased = ellipses.weighted_centre({n: 1 - (1 - rate * CURVATURE[n]) ** steps for n in NAMES})
+    np.testing.assert_allclose(weights(*run(fedavg(ellipses.model(), optimizers.sgd(rate)), cohorts)), biased, rtol=1e-4)
+    assert np.abs(biased - ellipses.optimum()).max() > 0.5
 
 
 @pytest.mark.parametrize("client_weight", ["uniform", "num_examples"])
@@ -58,7 +58,7 @@ def test_rounds_in_which_clients_come_and_go_agree_with_the_oracle(client_weight
 
 def test_after_one_step_a_control_is_the_gradient_whatever_the_rate():
     """Also right after the rate was set to another: K and eta are those of the round."""
-    process = fl.LearningProcess(scaffold(quadratics.model(), 0.3, population=3))
+    process = fl.LearningProcess(scaffold(ellipses.model(), 0.3, population=3))
     state, _ = process.next(process.initialize(START), clients(2))
     state = process.set_hparams(state, {"client_learning_rate": 0.05})
     x = weights(process, state)
@@ -70,7 +70,7 @@ def test_after_one_step_a_control_is_the_gradient_whatever_the_rate():
 
 def test_a_client_that_counts_for_nothing_keeps_its_control():
     """Without data, or with weight 0: else c would drift away from the mean of the c_i."""
-    by_curvature = scaffold(quadratics.model(), 0.1, population=3, client_weight=lambda sums: (sums["num_batches"] < 3) * 1)
+    by_curvature = scaffold(ellipses.model(), 0.1, population=3, client_weight=lambda sums: (sums["num_batches"] < 3) * 1)
     process, state = run(by_curvature, [clients(2)])
     after, _ = process.next(state, clients({"ada": 2, "bob": 0, "cy": 3}))
     for name in ("bob", "cy"):
@@ -90,4 +90,4 @@ def test_a_client_that_counts_for_nothing_keeps_its_control():
 )
 def test_what_cannot_be_right_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        scaffold(quadratics.model(), **arguments)
+        scaffold(ellipses.model(), **arguments)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from algorithms import quadratics
-from algorithms.quadratics import NAMES, START, clients
+from algorithms import ellipses
+from algorithms.ellipses import NAMES, START, clients
 from contracts.lines import assert_close, assert_identical
 
 import fedloom as fl
@@ -21,7 +21,7 @@ from fedloom.experiment._client_states import ClientStates
 @functools.cache
 def process_in_memory(executor="local"):
     """Holds no state but compiled code, so tests may share it."""
-    return fl.LearningProcess(scaffold(quadratics.model(), 0.2, population=3), executor=executor)
+    return fl.LearningProcess(scaffold(ellipses.model(), 0.2, population=3), executor=executor)
 
 
 @pytest.fixture(params=["memory", "folder"])
@@ -110,7 +110,7 @@ def test_clients_without_ids_are_refused(process):
 
 
 def test_an_algorithm_that_keeps_nothing_stores_nothing(tmp_path):
-    process = fl.LearningProcess(fedavg(quadratics.model(), optimizers.sgd(0.1)), client_states=tmp_path / "states")
+    process = fl.LearningProcess(fedavg(ellipses.model(), optimizers.sgd(0.1)), client_states=tmp_path / "states")
     state = rounds(process, process.initialize(START), clients(2))
     assert len(state.clients) == 0 and not (tmp_path / "states").exists()
 

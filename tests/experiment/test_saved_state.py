@@ -98,3 +98,20 @@ def test_a_file_of_a_later_format_is_refused(tmp_path):
         file.writestr("state.json", '{"format": 99}')
     with pytest.raises(ValueError, match="format 99"):
         learning.load(path)
+
+
+def test_what_clients_kept_comes_back_into_the_folder_it_was_in(tmp_path):
+    """A run that was stopped goes on with its folder, which then holds states older or newer than the file, or none at all."""
+
+    def scaffold():
+        model = fl.models.from_functions(lambda key: jnp.zeros(3), lambda w, x: x @ w, lambda y, p: (p - y) ** 2)
+        algorithm = fl.algorithms.scaffold(model, 0.1, population=2)
+        return fl.LearningProcess(algorithm, batching=Batching(size=2), client_states=tmp_path / "clients")
+
+    learning = scaffold()
+    middle, _ = rounds(learning, learning.initialize(), 2)
+    learning.save(middle, tmp_path / "state")
+    want = rounds(learning, middle, 3)
+    got = rounds(scaffold(), scaffold().load(tmp_path / "state"), 3)
+    assert_identical(got[0].server, want[0].server)
+    assert_identical(dict(got[0].clients), dict(want[0].clients))
