@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import fedloom as fl
+
 REPOSITORY = Path(__file__).parents[1]
 NOT_RUN = {"design.md", "style.md"}  # they show plans and patterns
 PAGES = [page for page in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))] if page.name not in NOT_RUN]
@@ -36,3 +38,13 @@ def test_what_the_documentation_shows_runs(page, tmp_path, monkeypatch):
     names = {"__name__": "__main__"}
     for line, code in blocks(page.read_text(encoding="utf-8")):
         exec(compile("\n" * (line - 1) + code, page, "exec"), names)  # so that a traceback shows the page's line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_name_of_fedloom_on_a_page_exists(page):
+    """`fl.algorithms.fedprox` in a sentence or a table, which no block runs."""
+    for name in set(re.findall(r"\bfl\.([a-z_A-Z.]*[a-zA-Z_])", page.read_text(encoding="utf-8"))):
+        part = fl
+        for word in name.split("."):
+            assert hasattr(part, word), f"{page.name} speaks of fl.{name}"
+            part = getattr(part, word)

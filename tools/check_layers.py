@@ -39,11 +39,12 @@ ONLY_IN = {
     "matplotlib": ("report",),
     "h5py": ("models", "data.datasets"),
     "dp_accounting": ("privacy",),
+    "jax_privacy": ("aggregators",),
 }
 COMMON = {"_version", "_files"}  # of the standard library only
 JAX = {"jax", "jaxlib", "optax"}
 WITHOUT_JAX = {"data", "report"}  # plain numpy; data sees jax through core's types at most
-IN_FUNCTIONS_ONLY = {"matplotlib"}
+IN_FUNCTIONS_ONLY = {"dp_accounting", "jax_privacy", "matplotlib"}
 
 
 class Import(NamedTuple):

@@ -11,6 +11,7 @@ from ._gaussian import gaussian_noise as gaussian_noise
 from ._krum import krum as krum
 from ._krum import multi_krum as multi_krum
 from ._low_rank import low_rank as low_rank
+from ._matrix import dp_matrix as dp_matrix
 from ._mean import fixed_mean as fixed_mean
 from ._mean import sum as sum
 from ._mean import unweighted_mean as unweighted_mean
@@ -39,6 +40,7 @@ __all__ = [
     "dp_aggregator",
     "dp_gaussian_adaptive",
     "dp_gaussian_fixed",
+    "dp_matrix",
     "dp_tree",
     "fixed_mean",
     "gaussian_noise",

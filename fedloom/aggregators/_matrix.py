@@ -36,9 +36,9 @@ def dp_matrix(
 ) -> Aggregator:
     """(sum_i clip(v_i) + (C^-1 Z)_t) / n, with Z of independent elements N(0, (z C_clip sens)^2), for `rounds` rounds.
 
-    sens is the L2 norm of what one client of clip 1 can add to C G. All rounds together cost what one Gaussian release with z does: account
-    for them with `fl.privacy.Matrix` of the same rounds, separation and participations. The server keeps the noise of bands - 1 rounds, each
-    as large as the model.
+    sens is the largest norm of what one client of clip 1 can add to C G. All rounds together cost what one Gaussian release with z does:
+    account for them with `fl.privacy.Matrix` of the same rounds, separation and participations. The server keeps the noise of bands - 1
+    rounds, each as large as the model.
 
     There are no hyperparameters: a change of the noise or of the clip needs a new run. After `rounds` rounds there is no noise left that
     was accounted for: a budget refuses the next one, and without a budget the mean is NaN, so that it is not accepted. Reports `clip`,
@@ -60,8 +60,8 @@ def dp_matrix(
     """
     check_private_mean(noise_multiplier, clients_per_round, clip)
     min_separation = bands if min_separation is None else min_separation
-    counts = {"rounds": rounds, "bands": bands, "min_separation": min_separation, "max_participations": max_participations or 1}
-    for name, count in counts.items():
+    most = rounds if max_participations is None else max_participations
+    for name, count in {"rounds": rounds, "bands": bands, "min_separation": min_separation, "max_participations": most}.items():
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{name} must be an int of at least 1, got {count!r}.")
     if bands > rounds:
@@ -69,7 +69,7 @@ def dp_matrix(
     toeplitz = _jax_privacy_toeplitz()
     coef = _coefficients(rounds, bands)
     # Theorem 2 of Kalinin & Lampert 2024, arXiv:2405.13763: coefficients that fall and are not negative; any separation.
-    sens = float(toeplitz.minsep_sensitivity_squared(coef, min_separation, max_participations, n=rounds)) ** 0.5
+    sens = float(toeplitz.minsep_sensitivity_squared(coef, min_separation, most, n=rounds)) ** 0.5
 
     def init(value):
         return {
@@ -88,7 +88,7 @@ def dp_matrix(
 
     def decode(state, total, key):
         z_t = noise_like(total.value, state["std"], key)
-        # "highest": rounded to bfloat16 or TF32, what an accelerator takes by default, C times this noise would not be the z_t that hides G.
+        # "highest": in bfloat16 or TF32, an accelerator's default, C times the noise would not be the z_t that hides G.
         with jax.default_matmul_precision("highest"):
             noise, kept = toeplitz.inverse_as_streaming_matrix(state["coef"]).multiply_next(z_t, state["noise"])
         left = state["rounds"] < state["length"]

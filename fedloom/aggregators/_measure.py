@@ -29,7 +29,7 @@ def measured() -> Aggregator:
             "client_norm_std": jnp.sqrt(variance),
             "server_norm": optax.tree.norm(total.value),
             "server_max": optax.tree.max(total.value),
-            "server_min": -optax.tree.max(optax.tree.scale(-1, total.value)),
+            "server_min": -jnp.asarray(optax.tree.max(optax.tree.scale(-1, total.value))),
         }
         return total, state, measurements
 

@@ -10,6 +10,7 @@ from ._clip import clipping, zeroing
 from ._gaussian import dp_gaussian_adaptive, dp_gaussian_fixed, gaussian_noise
 from ._krum import krum, multi_krum
 from ._low_rank import low_rank
+from ._matrix import dp_matrix
 from ._mean import fixed_mean, sum, unweighted_mean, weighted_mean
 from ._measure import measured
 from ._quantile import quantile
@@ -26,6 +27,7 @@ AGGREGATORS: dict[str, Callable[[], Aggregator]] = {
     "dp_aggregator": lambda: dp_aggregator(0.1, clients_per_round=4),
     "dp_gaussian_adaptive": lambda: dp_gaussian_adaptive(0.1, clients_per_round=4),
     "dp_gaussian_fixed": lambda: dp_gaussian_fixed(0.1, clients_per_round=4, clip=0.5),
+    "dp_matrix": lambda: dp_matrix(0.1, clients_per_round=4, clip=0.5, rounds=16, bands=4),
     "dp_tree": lambda: dp_tree(0.1, clients_per_round=4, clip=0.5, restart_every=3),
     "fixed_mean": lambda: fixed_mean(4),
     "gaussian_noise": lambda: chain(clipping(0.5), fixed_mean(4), gaussian_noise(0.05)),

@@ -67,7 +67,7 @@ def chain(*stages: Aggregator) -> Aggregator:
         *stages: At least one. One that stacks, or encodes for a secure sum, must be the last: it is the first to see what clients sent.
 
     Raises:
-        ValueError: There is no stage, a stage that must be the last is not, or a stage adds noise to a sum in which a client's part has no bound.
+        ValueError: There is no stage, one that must be the last is not, or one adds noise to a sum in which a client's part has no bound.
 
     Example:
         >>> import jax.numpy as jnp

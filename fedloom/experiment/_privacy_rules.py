@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fedloom.core import Aggregator, Algorithm
-from fedloom.privacy import Budget, FixedSize, Poisson, Sampling, Tree
+from fedloom.core import Aggregator, Algorithm, Mechanism
+from fedloom.privacy import Budget, FixedSize, Matrix, Poisson, Sampling, Tree
 
 
 def check_privacy(algorithm: Algorithm, aggregator: Aggregator, privacy: Budget, *, client_metrics: bool) -> None:
@@ -17,16 +17,7 @@ def check_privacy(algorithm: Algorithm, aggregator: Aggregator, privacy: Budget,
             f"{aggregator.name!r}. Use fl.aggregators.dp_gaussian_fixed or another that starts with dp_."
         )
     mechanism.noise_multiplier(aggregator.init(jnp.zeros((2, 2))), None)  # refuses noise on a sum without a bound
-    if (mechanism.kind == "tree") != isinstance(privacy.sampling, Tree):
-        raise ValueError(
-            f"privacy.sampling must say how clients are drawn for the noise in use, got {type(privacy.sampling).__name__} for noise of the "
-            f"kind {mechanism.kind!r}. Tree aggregation goes with fl.privacy.Tree, independent noise with Poisson or FixedSize."
-        )
-    if isinstance(privacy.sampling, Tree) and privacy.sampling.rounds_per_restart != mechanism.rounds:
-        raise ValueError(
-            f"The aggregator must begin a new tree every {privacy.sampling.rounds_per_restart} rounds, as the budget's sampling accounts "
-            f"for, got restart_every={mechanism.rounds}. Give both the same number."
-        )
+    _check_mechanism(mechanism, privacy.sampling)
     if aggregator.follows_clients:
         raise ValueError(
             f"The aggregator {aggregator.name!r} adapts to what clients send without noise (an adaptive threshold, say), so its later "
@@ -47,6 +38,22 @@ def check_privacy(algorithm: Algorithm, aggregator: Aggregator, privacy: Budget,
         raise ValueError(
             f"The algorithm {algorithm.name!r} asks clients twice in a round, and what it asks first is averaged without clip or noise, so "
             "the accountant would miss it. Use an algorithm with one exchange per round, such as fedavg."
+        )
+
+
+def _check_mechanism(mechanism: Mechanism, sampling: Sampling) -> None:
+    """Raises ValueError if the accountant is told of another kind of noise, or of noise over other rounds."""
+    kind = {Tree: "tree", Matrix: "matrix"}.get(type(sampling), "gaussian")
+    if kind != mechanism.kind:
+        raise ValueError(
+            f"privacy.sampling must go with the noise in use, got {type(sampling).__name__} for noise of the kind {mechanism.kind!r}. "
+            "dp_tree goes with fl.privacy.Tree, dp_matrix with fl.privacy.Matrix, all else with Poisson, FixedSize or Everyone."
+        )
+    rounds = {Tree: "rounds_per_restart", Matrix: "rounds"}.get(type(sampling))
+    if rounds and getattr(sampling, rounds) != mechanism.rounds:
+        raise ValueError(
+            f"The budget's sampling must account for the rounds that the noise covers, got {sampling} for an aggregator with a new "
+            f"{kind} every {mechanism.rounds} rounds. Give both the same number."
         )
 
 

@@ -12,6 +12,7 @@ from ._ledger import Ledger as Ledger
 from ._ledger import LedgerEntry as LedgerEntry
 from ._sampling import Everyone as Everyone
 from ._sampling import FixedSize as FixedSize
+from ._sampling import Matrix as Matrix
 from ._sampling import Poisson as Poisson
 from ._sampling import Sampling as Sampling
 from ._sampling import Tree as Tree
@@ -22,6 +23,7 @@ __all__ = [
     "FixedSize",
     "Ledger",
     "LedgerEntry",
+    "Matrix",
     "Poisson",
     "Sampling",
     "Tree",

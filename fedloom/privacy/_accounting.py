@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ._sampling import Everyone, FixedSize, Poisson, Relation, Releases, Sampling, Tree
+from ._sampling import Everyone, FixedSize, Matrix, Poisson, Relation, Releases, Sampling, Tree
 
 if TYPE_CHECKING:
     import dp_accounting
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Accountant = Literal["rdp", "pld"]
 """Rényi divergences (Mironov 2017), fast, or privacy loss distributions (Koskela et al. 2020), slower and tighter; both are bounds."""
 
-_SUPPORTS: dict[str, tuple[type[Sampling], ...]] = {"rdp": (Poisson, FixedSize, Everyone, Tree), "pld": (Poisson, Everyone)}
+_SUPPORTS: dict[str, tuple[type[Sampling], ...]] = {
+    "rdp": (Poisson, FixedSize, Everyone, Tree, Matrix),
+    "pld": (Poisson, Everyone, Matrix),
+}
 
 _MOST_FOR_PLD = 100.0
 """Where epsilon is larger, PLD takes gigabytes and minutes to say little; RDP's bound is valid there too."""
@@ -35,7 +38,7 @@ def epsilon(sampling: Sampling, noise_multiplier: float, rounds: int, delta: flo
         noise_multiplier: Standard deviation of the noise on the sum over the largest norm of a client's vector, >= 0.
         rounds: >= 0.
         delta: In (0, 1); choose it below 1 / population.
-        accountant: "rdp" for any sampling, "pld" for `Poisson` and `Everyone`: tighter, but 10 times slower.
+        accountant: "rdp" for any sampling, "pld" for `Poisson`, `Everyone` and `Matrix`: tighter, but 10 times slower.
 
     Returns:
         An upper bound, >= 0; infinite without noise, and RDP's wherever that is above 100.
@@ -90,6 +93,9 @@ def noise_multiplier(
 
     def exceeds(z: float) -> bool:
         return composed_epsilon(sampling.relation, sampling.releases(z, rounds), delta, accountant) > epsilon
+
+    if isinstance(sampling, Matrix) and rounds > sampling.rounds:
+        raise ValueError(f"rounds must be at most the {sampling.rounds} that the matrix is for, got {rounds}: no noise hides those beyond.")
 
     # Not dp-accounting's calibration: it evaluates z = 0, and knows nothing of what is cached and where PLD gives way to RDP.
     enough = 1.0
@@ -163,9 +169,9 @@ def check_accountant(accountant: str, sampling: Sampling) -> None:
     if accountant not in _SUPPORTS:
         raise ValueError(f'accountant must be "rdp" or "pld", got {accountant!r}.')
     if not isinstance(sampling, Sampling):
-        raise TypeError(f"sampling must be one of fl.privacy.Poisson, FixedSize, Everyone or Tree, got {sampling!r}.")
+        raise TypeError(f"sampling must be one of fl.privacy.Poisson, FixedSize, Everyone, Tree or Matrix, got {sampling!r}.")
     if not isinstance(sampling, _SUPPORTS[accountant]):
-        supported = " and ".join(kind.__name__ for kind in _SUPPORTS[accountant])
+        supported = ", ".join(kind.__name__ for kind in _SUPPORTS[accountant])
         raise ValueError(f'accountant="{accountant}" supports {supported}, got {sampling!r}. Take accountant="rdp".')
 
 

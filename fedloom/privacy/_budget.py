@@ -23,7 +23,7 @@ class Budget:
         epsilon: Finite and > 0.
         delta: In (0, 1 / population), if the sampling knows its population, else in (0, 1).
         sampling: How clients are drawn.
-        accountant: "rdp" for any sampling, "pld" for `Poisson` and `Everyone`: tighter, but the first check takes seconds.
+        accountant: "rdp" for any sampling, "pld" for `Poisson`, `Everyone` and `Matrix`: tighter, but the first check takes seconds.
 
     Raises:
         ValueError: An argument is out of range, or the accountant does not support the sampling.

@@ -10,9 +10,9 @@ import json
 from typing import NamedTuple
 
 from ._accounting import Accountant, check_accountant, check_delta, check_noise_multiplier, composed_epsilon
-from ._sampling import Everyone, FixedSize, Poisson, Sampling, Tree
+from ._sampling import Everyone, FixedSize, Matrix, Poisson, Sampling, Tree
 
-_SAMPLINGS: dict[str, type[Sampling]] = {kind.__name__: kind for kind in (Poisson, FixedSize, Everyone, Tree)}
+_SAMPLINGS: dict[str, type[Sampling]] = {kind.__name__: kind for kind in (Poisson, FixedSize, Everyone, Tree, Matrix)}
 
 
 class LedgerEntry(NamedTuple):
@@ -60,7 +60,7 @@ class Ledger:
         Args:
             sampling: Who takes part, with the relation of what was spent before.
             noise_multiplier: As in `fl.privacy.epsilon`, of these rounds; earlier ones may have had another. In a `Tree` such a change
-                has to start a new tree.
+                has to start a new tree, and a new matrix in a `Matrix`.
             rounds: >= 1.
 
         Raises:

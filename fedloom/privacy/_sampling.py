@@ -181,6 +181,52 @@ class Tree(Sampling):
         return tuple(releases)
 
 
+@dataclass(frozen=True)
+class Matrix(Sampling):
+    """DP-FTRL by a banded matrix over `rounds` rounds, in which two rounds of a client are at least `min_separation` apart.
+
+    No sampling is assumed, nor any help from it counted, but somebody has to see to the separation; to take the clients in turn, always in
+    the same order, is the simplest way. With G the clipped sums, a row per round, what the rounds publish follows from C G + Z: one
+    Gaussian mechanism, whose noise Z has noise multiplier times clip times sens as its standard deviation, where sens is the largest
+    Frobenius norm that a client of clip 1 can have in C G. So the first round costs as much as all do, and a round beyond them, for which
+    C and sens say nothing, has no privacy. Separation and participations decide sens, which `dp_matrix` computes from its arguments of the
+    same names; they change no epsilon, but if clients do not keep to them it is wrong.
+
+    The relation is that of `Tree`: sens compares a client's updates with zeros in the same rounds, while all others take part as before.
+
+    Source: Choquette-Choo et al. 2023, arXiv:2306.08153; that later updates may depend on earlier releases: Denisov et al. 2022,
+    arXiv:2202.08312, Theorem 2.1, as C is lower triangular; that vectors are no worse than numbers: Choquette-Choo et al. 2022,
+    arXiv:2211.06530, as no element of C is negative.
+
+    Args:
+        rounds: Of the whole run, >= 1.
+        min_separation: A client of round r takes part again in round r + min_separation at the earliest, >= 1.
+        max_participations: In how many rounds a client takes part at most, >= 1; None if in all that the separation allows.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    rounds: int
+    min_separation: int
+    max_participations: int | None = None
+
+    relation = "replace_special"
+
+    def __post_init__(self):
+        _check_count("Matrix.rounds", self.rounds)
+        _check_count("Matrix.min_separation", self.min_separation)
+        if self.max_participations is not None:
+            _check_count("Matrix.max_participations", self.max_participations)
+
+    def _releases(self, noise_multiplier, rounds):
+        import dp_accounting
+
+        if rounds > self.rounds:
+            return ((dp_accounting.NonPrivateDpEvent(), 1),)
+        return ((dp_accounting.GaussianDpEvent(noise_multiplier), 1),)
+
+
 def _check_count(name: str, value: object) -> None:
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be an int of at least 1, got {value!r}.")

@@ -77,7 +77,7 @@ def batch_norm():
     ("settings", "reason"),
     [
         ({"aggregator": fl.aggregators.weighted_mean()}, "without noise every round tells exactly"),
-        ({"aggregator": fl.aggregators.dp_tree(1.0, 5, 0.1, restart_every=8)}, "Tree aggregation goes with fl.privacy.Tree"),
+        ({"aggregator": fl.aggregators.dp_tree(1.0, 5, 0.1, restart_every=8)}, "dp_tree goes with fl.privacy.Tree"),
         ({"aggregator": fl.aggregators.dp_aggregator(0.4, 5)}, "adapts to what clients send without noise"),
         ({"client_metrics": True}, "client_metrics must be False under privacy"),
         ({"algorithm": fl.algorithms.fedavg(batch_norm(), fl.optimizers.sgd(0.1))}, "averages statistics over clients"),
@@ -132,8 +132,22 @@ def test_a_round_of_another_size_than_accounted_is_refused():
 
 def test_a_tree_begins_anew_as_often_as_accounted_for():
     budget = fl.privacy.Budget(epsilon=30.0, delta=1e-3, sampling=fl.privacy.Tree(rounds_per_restart=4))
-    with pytest.raises(ValueError, match="new tree every 4 rounds"):
+    with pytest.raises(ValueError, match="new tree every 8 rounds"):
         process(privacy=budget, aggregator=fl.aggregators.dp_tree(1.0, 5, 0.1, restart_every=8))
     learning = process(privacy=budget, aggregator=fl.aggregators.dp_tree(1.0, 5, 0.1, restart_every=4))
     _, metrics = learning.next(learning.initialize(), dataset().subset(["c1", "c2"]))
     assert metrics["num_clients"] == 2, "how many come is no secret if they are not drawn"
+
+
+def test_a_matrix_is_accounted_for_as_one_release():
+    """As many rounds as the matrix has cost what the first does, and then nothing is left."""
+    budget = fl.privacy.Budget(epsilon=30.0, delta=1e-3, sampling=fl.privacy.Matrix(rounds=2, min_separation=1))
+    aggregator = fl.aggregators.dp_matrix(1.0, 5, 0.1, rounds=2, bands=1)
+    with pytest.raises(ValueError, match="must go with the noise in use, got Poisson for noise of the kind 'matrix'"):
+        process(aggregator=aggregator)
+    learning, cohort = process(privacy=budget, aggregator=aggregator), dataset().subset(["c1", "c2"])
+    state, first = learning.next(learning.initialize(), cohort)
+    state, second = learning.next(state, cohort)
+    assert first["epsilon"] == second["epsilon"]
+    with pytest.raises(PrivacyBudgetExceeded):
+        learning.next(state, cohort)

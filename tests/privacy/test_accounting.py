@@ -217,8 +217,8 @@ def test_splitting_no_noise_gives_none():
         (lambda: epsilon(Everyone(), 1.0, 1, 0.0), r"delta must be in \(0, 1\), got 0\.0"),
         (lambda: epsilon(Everyone(), 1.0, 1, 1.0), r"delta must be in \(0, 1\), got 1\.0"),
         (lambda: epsilon(Everyone(), 1.0, 1, 1e-5, accountant="moments"), 'accountant must be "rdp" or "pld", got \'moments\''),
-        (lambda: epsilon(FixedSize(1, 9), 1.0, 1, 1e-5, accountant="pld"), "supports Poisson and Everyone, got FixedSize"),
-        (lambda: epsilon(Tree(9), 1.0, 1, 1e-5, accountant="pld"), 'supports Poisson and Everyone, got Tree.* Take accountant="rdp"'),
+        (lambda: epsilon(FixedSize(1, 9), 1.0, 1, 1e-5, accountant="pld"), "supports Poisson, Everyone, Matrix, got FixedSize"),
+        (lambda: epsilon(Tree(9), 1.0, 1, 1e-5, accountant="pld"), 'supports Poisson, Everyone, Matrix, got Tree.* Take accountant="rdp"'),
         (lambda: noise_multiplier(Everyone(), 0, epsilon=1.0, delta=1e-5), "rounds must be an int of at least 1, got 0"),
         (lambda: noise_multiplier(Everyone(), 1, epsilon=0.0, delta=1e-5), "epsilon must be finite and above 0, got 0.0"),
         (lambda: noise_multiplier(Everyone(), 1, epsilon=math.inf, delta=1e-5), "epsilon must be finite and above 0, got inf"),
@@ -233,7 +233,7 @@ def test_wrong_arguments_are_named(call, message):
 
 
 def test_a_number_is_no_sampling():
-    with pytest.raises(TypeError, match=r"sampling must be one of fl\.privacy\.Poisson, FixedSize, Everyone or Tree, got 0\.03"):
+    with pytest.raises(TypeError, match=r"sampling must be one of fl\.privacy\.Poisson, FixedSize, Everyone, Tree or Matrix, got 0\.03"):
         epsilon(0.03, 1.0, 1, 1e-5)
 
 
