@@ -114,3 +114,24 @@ def test_going_on_from_a_saved_state_gives_the_same_bits(name, tmp_path):
     process.save(middle, tmp_path / "state")
     cohorts = [line_clients([3, 9, 2, 4, 4, 4, 4], seed=2)] * 2
     assert_identical(run(process, cohorts, process.load(tmp_path / "state")), run(process, cohorts, middle))
+
+
+LIMITS = {  # nothing is limited, left out, rounded or noised; with which mean it then agrees
+    "clipping": (lambda: fl.aggregators.chain(fl.aggregators.clipping(1e6), fl.aggregators.weighted_mean()), "weighted_mean"),
+    "zeroing": (lambda: fl.aggregators.chain(fl.aggregators.zeroing(1e6), fl.aggregators.weighted_mean()), "weighted_mean"),
+    "top_k": (lambda: fl.aggregators.chain(fl.aggregators.top_k(1.0), fl.aggregators.weighted_mean()), "weighted_mean"),
+    "low_rank": (lambda: fl.aggregators.chain(fl.aggregators.low_rank(3), fl.aggregators.weighted_mean()), "weighted_mean"),
+    "trimmed_mean": (lambda: fl.aggregators.trimmed_mean(0.0), "unweighted_mean"),
+    "dp_gaussian_fixed": (lambda: fl.aggregators.dp_gaussian_fixed(0.0, clients_per_round=5, clip=1e6), "unweighted_mean"),
+    "dp_tree": (lambda: fl.aggregators.dp_tree(0.0, clients_per_round=5, clip=1e6), "unweighted_mean"),
+    "dp_matrix": (lambda: fl.aggregators.dp_matrix(0.0, 5, 1e6, rounds=16, bands=4), "unweighted_mean"),
+    "fixed_mean": (lambda: fl.aggregators.fixed_mean(5), "unweighted_mean"),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_in_the_limit_it_is_the_mean(name):
+    make_limit, mean = LIMITS[name]
+    cohorts = [line_clients([3, 5, 1, 2, 1]), line_clients([1, 4, 2, 1, 1], seed=1)]
+    learning = fl.LearningProcess(process_of(mean).algorithm, aggregator=make_limit(), batching=padded)
+    assert_close(run(learning, cohorts)[0], run(process_of(mean), cohorts)[0], rtol=1e-5, atol=1e-6)
