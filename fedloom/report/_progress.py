@@ -11,6 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ._record import Row
 
 
+_TRAINING = ("loss", "accuracy", "epsilon")  # what a round shows of itself, if it has it
+
+
 class TrainingProgress:
     """Shows a training run; use it as a context.
 
@@ -44,11 +47,11 @@ class TrainingProgress:
 
     def row(self, row: Row) -> None:
         """Shows a finished round; one that was evaluated gets a line of its own."""
-        latest = " ".join(_metrics(row, "", ("loss", "accuracy"))) + (f"  {row['seconds']:.1f} s/round" if row["round"] else "")
+        latest = " ".join(_metrics(row, "", _TRAINING)) + (f"  {row['seconds']:.1f} s/round" if row["round"] else "")
         self._bar.update(self._task, completed=row["round"], latest=latest.strip())
         held_out = _metrics(row, "eval_", ("loss", "accuracy"))
         if held_out:
-            train = f"  training {' '.join(_metrics(row, '', ('loss', 'accuracy')))}" if row["round"] else ""
+            train = f"  training {' '.join(_metrics(row, '', _TRAINING))}" if row["round"] else ""
             time = f"  {row['seconds']:.1f} s" if row["round"] else ""
             self._bar.console.print(
                 f"round {row['round']:>4}/{self._rounds}  held out {' '.join(held_out)}{train}{time}", highlight=False, soft_wrap=True

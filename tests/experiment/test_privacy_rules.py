@@ -117,9 +117,13 @@ def test_a_run_that_draws_otherwise_than_is_accounted_for_is_refused(sampling, c
         fl.train(learning, dataset(), cohort_size=cohort_size, rounds=1, sampling=sampling, progress=False)
 
 
-def test_a_run_that_draws_as_accounted_goes_on():
-    result = fl.train(process(), dataset(), cohort_size=5, rounds=2, sampling="poisson", progress=False)
+def test_a_run_that_draws_as_accounted_goes_on(tmp_path):
+    """With what little there is to show: the epsilon spent, also in the curve."""
+    folder = tmp_path / "run"
+    result = fl.train(process(), dataset(), cohort_size=5, rounds=2, sampling="poisson", run_dir=folder)
     assert 0 < result.history[-1]["epsilon"] < 3
+    assert (folder / "curve.png").stat().st_size > 1000
+    assert "epsilon" in (folder / "metrics.csv").read_text().splitlines()[0]
     fixed_size = fl.privacy.Budget(epsilon=30.0, delta=1e-3, sampling=fl.privacy.FixedSize(5, POPULATION))
     assert fl.train(process(privacy=fixed_size), dataset(), cohort_size=5, rounds=1, progress=False).state.ledger.entries
 
