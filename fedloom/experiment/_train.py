@@ -89,7 +89,8 @@ def train(
     folder = RunFolder(run_dir) if run_dir is not None else None
     if folder:
         settings = {"rounds": rounds, "cohort_size": cohort_size, "seed": process.seed, "batching": process.batching}
-        folder.write_config({**settings, **(config or {})})
+        parts = {"algorithm": process.algorithm.name, "aggregator": process.aggregator.name, "privacy": process.privacy}
+        folder.write_config({**settings, **parts, **(config or {})})
     history: list[Row] = []
     clients: list[Row] = []
 

@@ -10,7 +10,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ._record import Row
 
-
 _TRAINING = ("loss", "accuracy", "epsilon")  # what a round shows of itself, if it has it
 
 
