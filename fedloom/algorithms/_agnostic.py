@@ -138,9 +138,9 @@ def agnostic(
     def broadcast(state, round_number):
         N = state.window.sum(0)
         share = jnp.where(N > 0, N / jnp.where(N.sum() > 0, N.sum(), 1), 1 / num_domains)
-        rates = scheduled(state.hyperparams["client_optimizer"], client_schedule, round_number)
+        sent = scheduled({"client_optimizer": state.hyperparams["client_optimizer"]}, client_schedule, round_number)
         alpha = jnp.maximum(jnp.exp(state.log_lambda) / share, SMALLEST_ALPHA)
-        return AgnosticMessage(state.weights, alpha, {"client_optimizer": rates})
+        return AgnosticMessage(state.weights, alpha, sent)
 
     def begin(message, client_state, key):
         training = start(model, client_optimizer, message.weights, message.hyperparams["client_optimizer"])

@@ -59,8 +59,7 @@ def fedavg(
         return ServerState(weights, server_optimizer.init(weights.trainable), {"client_optimizer": rates_of(client_optimizer, weights)})
 
     def broadcast(state, round_number):
-        rates = scheduled(state.hyperparams["client_optimizer"], client_schedule, round_number)
-        return Message(state.weights, {"client_optimizer": rates})
+        return Message(state.weights, scheduled(state.hyperparams, client_schedule, round_number))
 
     def begin(message, client_state, key):
         return start(model, client_optimizer, message.weights, message.hyperparams["client_optimizer"])

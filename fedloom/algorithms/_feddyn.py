@@ -84,8 +84,7 @@ def feddyn(
         return optax.tree.zeros_like(weights.trainable)
 
     def broadcast(state, round_number):
-        rates = scheduled(state.hyperparams["client_optimizer"], client_schedule, round_number)
-        return Message(state.weights, {**state.hyperparams, "client_optimizer": rates})
+        return Message(state.weights, scheduled(state.hyperparams, client_schedule, round_number))
 
     def begin(message, gradient, key):
         return FedDynLocal(start(model, client_optimizer, message.weights, message.hyperparams["client_optimizer"]), gradient)

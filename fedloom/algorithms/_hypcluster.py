@@ -126,8 +126,7 @@ def hypcluster(
         return ServerState(weights_K, opt_states, {"client_optimizer": rates_of(client_optimizer, weights)})
 
     def broadcast(state, round_number):
-        rates = scheduled(state.hyperparams["client_optimizer"], client_schedule, round_number)
-        return Message(state.weights, {"client_optimizer": rates})
+        return Message(state.weights, scheduled(state.hyperparams, client_schedule, round_number))
 
     def begin(message, client_state, key):
         training = start(model, client_optimizer, _row(message.weights, 0), message.hyperparams["client_optimizer"])
@@ -141,14 +140,14 @@ def hypcluster(
 
         losses, carries = jax.vmap(evaluate)(message.weights, local.carries)
         losses = add_metrics(local.losses, losses)
-        best_so_far = _row(message.weights, _lowest(losses))  # after the last batch, the best
+        best_so_far = _row(message.weights, lowest(losses))  # after the last batch, the best
         return ClusterLocalState(local.training._replace(weights=best_so_far), losses, carries)
 
     def train(message, local, batch, key):
         return local._replace(training=local_step(model, client_optimizer, local.training, batch, key))
 
     def finish(message, local):
-        k = _lowest(local.losses)
+        k = lowest(local.losses)
         chosen = jax.nn.one_hot(k, num_clusters)
         update = update_of(model, _row(message.weights, k), local.training.weights)
         placed = jax.tree.map(lambda leaf: _along(chosen, leaf[None]).astype(leaf.dtype) * leaf, update)
@@ -212,8 +211,8 @@ def _moved(weights: ModelWeights, spread: float, key) -> ModelWeights:
     return weights._replace(trainable=tree.unflatten(moved))
 
 
-def _lowest(losses: Ratio) -> jax.Array:
-    """The cluster with the lowest loss, the first of equals; one whose weights have diverged is the last choice."""
+def lowest(losses: Ratio) -> jax.Array:
+    """The model with the lowest loss, (K,), the first of equals; one whose weights have diverged is the last choice."""
     means = losses.total / jnp.where(losses.weight > 0, losses.weight, 1)
     return jnp.argmin(jnp.where(jnp.isfinite(means), means, jnp.inf))
 

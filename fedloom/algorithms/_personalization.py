@@ -31,6 +31,7 @@ from fedloom.core import (
 )
 
 from ._fedrecon import local_weights, partial_step
+from ._hypcluster import lowest
 from ._training import local_step, start
 
 BASELINE = "baseline"
@@ -192,9 +193,7 @@ def choose_best(model: Model, candidates: Sequence[Any]) -> Strategy:
         return jax.vmap(lambda weights, own: evaluate_batch(model, weights, own, batch))(received.sent, so_far)
 
     def weights(received, so_far):
-        loss = so_far.metrics["loss"]
-        means = loss.total / jnp.where(loss.weight > 0, loss.weight, 1)
-        best = jnp.argmin(jnp.where(jnp.isfinite(means), means, jnp.inf))
+        best = lowest(so_far.metrics["loss"])
         return jax.tree.map(lambda leaf: leaf[best], received.sent)
 
     return Strategy(begin, step, weights, stacked)

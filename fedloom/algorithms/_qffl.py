@@ -98,8 +98,7 @@ def qffl(
         return ServerState(weights, server_optimizer.init(weights.trainable), hyperparams)
 
     def broadcast(state, round_number):
-        rates = scheduled(state.hyperparams["client_optimizer"], client_schedule, round_number)
-        return Message(state.weights, {**state.hyperparams, "client_optimizer": rates})
+        return Message(state.weights, scheduled(state.hyperparams, client_schedule, round_number))
 
     def begin(message, client_state, key):
         training = start(model, client_optimizer, message.weights, message.hyperparams["client_optimizer"])

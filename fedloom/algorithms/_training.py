@@ -68,9 +68,12 @@ def fresh_state(optimizer: optax.GradientTransformation, weights: ModelWeights, 
     return with_hyperparameters(optimizer.init(weights.trainable), rates)
 
 
-def scheduled(rates: dict[str, Array], schedule: Schedule | None, round_number: jax.Array) -> dict[str, Array]:
-    """The rates with the learning rate of this round."""
-    return rates if schedule is None else {**rates, "learning_rate": jnp.asarray(schedule(round_number), jnp.float32)}
+def scheduled(hyperparams: Hyperparams, schedule: Schedule | None, round_number: jax.Array) -> Hyperparams:
+    """The hyperparameters that clients are sent: those of the state, with the client optimizer's learning rate of this round."""
+    if schedule is None:
+        return hyperparams
+    rate = jnp.asarray(schedule(round_number), jnp.float32)
+    return {**hyperparams, "client_optimizer": {**hyperparams["client_optimizer"], "learning_rate": rate}}
 
 
 def check_schedule(schedule: Schedule | None, optimizer: optax.GradientTransformation, argument: str) -> None:

@@ -8,10 +8,10 @@ care: names of files hold a digest of the content, so that two rounds from the s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -57,15 +57,16 @@ class ClientStates(Mapping[str, Leaves]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def updated(self, new: Mapping[str, Any], version: int) -> ClientStates:
+    def updated(self, new: Mapping[str, Any] | Iterable[tuple[str, Any]], version: int) -> ClientStates:
         """The store after a round.
 
         Args:
-            new: A tree of arrays for each client that took part.
+            new: A tree of arrays for each client that took part; as pairs, one client's arrays are in memory at a time.
             version: The number of the round, for the names of files.
         """
         entries: dict[str, Any] = dict(self._entries)
-        for client, kept in new.items():
+        pairs = cast(Iterable[tuple[str, Any]], new.items() if isinstance(new, Mapping) else new)
+        for client, kept in pairs:
             leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(kept)]
             entries[client] = leaves if self._folder is None else self._write(client, version, leaves)
         return ClientStates(entries, self._folder)

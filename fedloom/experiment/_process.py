@@ -226,12 +226,12 @@ class LearningProcess:
         saved = SavedState(Path(path))
         server = self.algorithm.init(self.model.init(root_key(self.seed)))
         blank = ProcessState(0, server, self.aggregator.init(self._shapes(server).value), ClientStates(folder=self._client_folder))
-        for name, expected in self._signature(blank).items():
+        signature = self._signature(blank)
+        for name, expected in signature.items():
             saved.check(name, expected)
         server, aggregator = saved.tree((blank.server, blank.aggregator))
-        round_number, clients = saved.about["round_number"], blank.clients
-        for client, kept in saved.clients(self._signature(blank)["client_states"]):
-            clients = clients.updated({client: kept}, round_number)
+        round_number = saved.about["round_number"]
+        clients = blank.clients.updated(saved.clients(signature["client_states"]), round_number)
         return ProcessState(round_number, server, aggregator, clients, Ledger.from_json(saved.about["ledger"]))
 
     def _signature(self, state: ProcessState) -> dict[str, Any]:
