@@ -22,7 +22,8 @@ import fedloom as fl  # before keras
 
 import keras  # isort: skip
 
-LENGTH, COHORT, BATCH, PAD, BOS, EOS, SIZE = 80, 10, 4, 0, 88, 89, 90
+LENGTH, COHORT, BATCH = 80, 10, 4
+SIZE = fl.text.ShakespeareSequences.num_ids
 TEST_CLIENTS = 120
 SERVER = {
     "fedavg": lambda: fl.optimizers.sgd(1.0),
@@ -41,7 +42,8 @@ def main() -> None:
     parser.add_argument("--evaluate-every", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("server_optimizers.json"))
     arguments = parser.parse_args()
-    train, test = (dataset.map(windows) for dataset in fl.data.shakespeare("tff", path=arguments.folder))
+    sequences = fl.text.ShakespeareSequences(LENGTH, weigh_eos=False)
+    train, test = (dataset.map(sequences) for dataset in fl.data.shakespeare("tff", path=arguments.folder))
     held_out = test.sample(TEST_CLIENTS, seed=0)
     keras.utils.set_random_seed(0)
     keras_model = character_lstm()
@@ -69,19 +71,6 @@ def main() -> None:
         arguments.out.write_text(json.dumps(results, indent=1))
         shown = "  ".join(f"{name} {np.mean(own['train_accuracy'][-10:]):.3f}" for name, own in results.items())
         print(f"round {r + 1}: training accuracy, mean of the last 10 rounds: {shown}", flush=True)
-
-
-def windows(examples: dict) -> dict:
-    """Each snippet as BOS, its characters and EOS, padded and cut into rows of 81; weight 0 where the target is no character."""
-    ids = {character: i + 1 for i, character in enumerate(fl.text.TUTORIAL_VOCAB)}
-    rows = []
-    for snippet in examples["snippets"]:
-        marked = [BOS, *(ids.get(character, 87) for character in snippet), EOS]
-        marked += [PAD] * (-len(marked) % (LENGTH + 1))
-        rows += np.array(marked, np.int32).reshape(-1, LENGTH + 1).tolist()
-    table = np.array(rows, np.int32).reshape(-1, LENGTH + 1)
-    y = table[:, 1:]
-    return {"x": table[:, :-1], "y": y, "sample_weight": ((y != PAD) & (y != EOS)).astype(np.float32)}
 
 
 def character_lstm() -> keras.Model:

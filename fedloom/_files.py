@@ -11,19 +11,27 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A path beside `target`, with its suffix: what is written there gets the target's name in the end, or is removed on an error."""
-    # A name of its own for every writer: two processes may write the same file at once.
-    unfinished = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
+def explaining_full_disk(target: Path) -> Iterator[None]:
+    """Says what could not be written where the disk is full; other errors pass."""
     try:
-        yield unfinished
-        os.replace(unfinished, target)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
                 error.errno, f"The disk is full: {target} could not be written. Free some space, or choose another place"
             ) from error
         raise
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A path beside `target`, with its suffix: what is written there gets the target's name in the end, or is removed on an error."""
+    # A name of its own for every writer: two processes may write the same file at once.
+    unfinished = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
+    try:
+        with explaining_full_disk(target):
+            yield unfinished
+            os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
 

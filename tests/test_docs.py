@@ -43,7 +43,7 @@ def test_what_the_documentation_shows_runs(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_name_of_fedloom_on_a_page_exists(page):
     """`fl.algorithms.fedprox` in a sentence or a table, which no block runs."""
-    for name in set(re.findall(r"\bfl\.([a-z_A-Z.]*[a-zA-Z_])", page.read_text(encoding="utf-8"))):
+    for name in set(re.findall(r"\bfl\.([a-z_A-Z.\d]*[a-zA-Z_\d])", page.read_text(encoding="utf-8"))):
         part = fl
         for word in name.split("."):
             assert hasattr(part, word), f"{page.name} speaks of fl.{name}"

@@ -36,8 +36,9 @@ MAY_IMPORT: dict[str, set[str]] = {  # package: which others of ours it may impo
 
 ONLY_IN = {
     "keras": ("models", "text"),
-    "matplotlib": ("report",),
-    "h5py": ("models", "data.datasets"),
+    "matplotlib": ("report", "data.overview._plot"),
+    "h5py": ("models", "data.sources"),
+    "pyarrow": ("data",),
     "dp_accounting": ("privacy",),
     "jax_privacy": ("aggregators",),
 }
@@ -91,7 +92,7 @@ def _broken_rule(module: list[str], item: Import, root: Path) -> str | None:
     if item.when == "types":
         return None
     homes = ONLY_IN.get(top)
-    if homes and not any(".".join(module[1:]).startswith(f"{home}.") for home in homes):
+    if homes and not any(f"{'.'.join(module[1:])}.".startswith(f"{home}.") for home in homes):
         return f"{top} may be imported in {' and '.join(homes)} only"
     if top in IN_FUNCTIONS_ONLY and item.when == "load":
         return f"{top} may be imported inside functions only: it is slow to load"

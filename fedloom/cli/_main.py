@@ -16,6 +16,8 @@ from rich.console import Console
 from fedloom.core import ClientFailure
 from fedloom.experiment import ShakespeareConfig
 
+from ._data import Data
+
 _BAD_INPUT = (ValueError, TypeError, KeyError, FileNotFoundError, ConnectionError, ClientFailure)
 
 
@@ -143,7 +145,7 @@ class Pretrain:
         print(f"{self.out}: validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.4f}, from epoch {best.epoch + 1}")
 
 
-_COMMANDS = {"train": Train, "generate": Generate, "pretrain": Pretrain}
+_COMMANDS = {"train": Train, "generate": Generate, "pretrain": Pretrain, "data": Data}
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -1,8 +1,9 @@
 """The local executor: a cohort as one stream of batches through one compiled loop.
 
 The stream is cut into blocks of a fixed number of batches. Clients begin and end anywhere in a block, marked by flags, which are data: a
-new cohort never compiles anew. While the device works on a block, the host reads and batches the next one. Memory is a few copies of the
-weights and a few blocks, whatever the size of the cohort.
+new cohort never compiles anew. While the device works on a block, the host reads, prepares and batches the next ones: work is handed over
+without waiting for it, so a thread for reading would gain nothing. Memory is a few copies of the weights and a few blocks, whatever the
+size of the cohort.
 
 Where clients are reported one by one, no block holds more than one client, and what a client kept goes in and out with its blocks.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,11 +78,28 @@ class _Empty(NamedTuple):
     client: int  # index of a client without batches
 
 
+class Waited(NamedTuple):
+    """Seconds in which the device had nothing to do because the next block was not there, as far as can be seen without disturbing it."""
+
+    at_least: float = 0.0  # waits that began with the device idle
+    at_most: float = 0.0  # and those in which it became so
+
+
 class LocalExecutor:
-    """Compiled, on this host's default device; see `Executor`."""
+    """Compiled, on this host's default device; see `Executor`.
+
+    Args:
+        algorithm: What clients do.
+        aggregator: What becomes of their contributions.
+        reports: Whether `run` reports every client by itself.
+
+    Attributes:
+        waited: Of the last `run`, from its beginning to its last block.
+    """
 
     def __init__(self, algorithm: Algorithm, aggregator: Aggregator, *, reports: bool = False):
         self._algorithm, self._aggregator, self._gives_reports = algorithm, aggregator, reports
+        self.waited = Waited()
         self._open = jax.jit(self._open)
         self._run_block = jax.jit(self._run_block, donate_argnums=2)
         self._run_empty_client = jax.jit(self._run_empty_client, donate_argnums=2)
@@ -92,15 +110,17 @@ class LocalExecutor:
         lane = self._open(message, aggregator_state, key, blank)
         at_work, kept = -1, blank
         in_flight, reports = collections.deque(), []
-        clock = _Clock()
+        clock, watch = _Clock(), _Watch()
+        blocks = _blocks(clients, self._algorithm.client.passes, one_client_each=self._gives_reports)
         try:
-            for block in _blocks(clients, self._algorithm.client.passes, one_client_each=self._gives_reports):
+            for block in watch.waits_for(blocks):
                 if self._gives_reports and block.client != at_work:
                     at_work, kept = block.client, clients[block.client].kept()
                 if isinstance(block, _Empty):
                     lane, token, report = self._run_empty_client(message, aggregator_state, lane, key, kept, block.client)
                 else:
                     lane, token, report = self._run_block(message, aggregator_state, lane, key, kept, block.slots, block.count)
+                watch.running = token
                 if self._gives_reports and (isinstance(block, _Empty) or block.ends):
                     reports.append(report)
                     in_flight.append((token, block.client))
@@ -112,6 +132,7 @@ class LocalExecutor:
             raise
         except (TypeError, ValueError) as error:  # while tracing the user's model, which all clients share
             raise ClientFailure("(any)", round_number, "step", error) from error
+        self.waited = watch.waited
         if self._gives_reports:
             for waiting in in_flight:
                 clock.wait(*waiting)
@@ -181,6 +202,28 @@ class _Clock:
             now = time.perf_counter()
             self.seconds.append(now - self._last)
             self._last = now
+
+
+class _Watch:
+    """Measures `Waited`: looks at the device when a wait for a block begins and when it ends."""
+
+    def __init__(self):
+        self.waited = Waited()
+        self.running: Any = None  # ready when the last block handed to the device is done
+
+    def waits_for(self, blocks: Iterator[_Block | _Empty]) -> Iterator[_Block | _Empty]:
+        """The blocks, with the time spent in waiting for each of them."""
+        while True:
+            begin, idle = time.perf_counter(), self._is_idle()
+            if (block := next(blocks, None)) is None:
+                return
+            seconds = time.perf_counter() - begin
+            at_least, at_most = self.waited
+            self.waited = Waited(at_least + seconds * idle, at_most + seconds * (idle or self._is_idle()))
+            yield block
+
+    def _is_idle(self) -> bool:
+        return self.running is None or self.running.is_ready()
 
 
 def _blocks(cohort: list[Client], passes: tuple[Pass, ...], *, one_client_each: bool) -> Iterator[_Block | _Empty]:

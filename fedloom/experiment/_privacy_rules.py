@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import jax.numpy as jnp
 
 from fedloom.core import Aggregator, Algorithm, Mechanism
+from fedloom.data import CohortSampler
 from fedloom.privacy import Budget, FixedSize, Matrix, Poisson, Sampling, Tree
 
 
@@ -57,21 +60,35 @@ def _check_mechanism(mechanism: Mechanism, sampling: Sampling) -> None:
         )
 
 
-def check_sampling(accounted: Sampling, used: str, cohort_size: int, population: int) -> None:
+def check_sampling(accounted: Sampling, sample: CohortSampler, rounds: int) -> None:
     """Raises ValueError if cohorts are drawn otherwise than the accountant is told.
 
     Args:
         accounted: What the budget says.
-        used: The name of the sampling in use.
-        cohort_size: Clients per round.
-        population: Clients to draw from.
+        sample: One of `fl.data`; of a function of the user's own nothing is known, and nothing is checked.
+        rounds: Of the run.
     """
-    drawn = {"poisson": Poisson(cohort_size, population)}.get(used, FixedSize(cohort_size, population))
-    if isinstance(accounted, Poisson | FixedSize) and accounted != drawn:
-        raise ValueError(
-            f"The budget's sampling must be that of the run: it accounts for {accounted}, and the run draws {drawn} with "
-            f'sampling={used!r}. Change one of the two; sampling="poisson" spends the least.'
-        )
+    scheme = getattr(sample, "scheme", None)
+    if scheme is None:
+        return
+    known = cast(Any, sample)
+    drawn = f"the run draws {scheme} cohorts of {known.size} from {len(known.client_ids)} clients"
+    if isinstance(accounted, Poisson | FixedSize):
+        schemes = {"poisson": Poisson, "uniform": FixedSize}
+        if scheme not in schemes or accounted != schemes[scheme](known.size, len(known.client_ids)):
+            raise ValueError(
+                f"The budget's sampling must be that of the run: it accounts for {accounted}, and {drawn}. Change one of the two; "
+                'sampling="poisson" spends the least, and fl.privacy.Everyone() holds for any way to draw.'
+            )
+    elif isinstance(accounted, Tree | Matrix):
+        needed = accounted.rounds_per_restart if isinstance(accounted, Tree) else accounted.min_separation
+        most, times = accounted.max_participations, 1 + (rounds - 1) // known.min_separation
+        if known.min_separation < needed or (most is not None and times > most):
+            raise ValueError(
+                f"The budget's sampling must be that of the run: it accounts for {accounted}, and {drawn}, in which one may come back "
+                f"after {known.min_separation} rounds and take part {times} times. Draw with fl.data.cyclic(client_ids, size, "
+                "reshuffle=False), few enough per round."
+            )
 
 
 def check_cohort(accounted: Sampling, size: int) -> None:

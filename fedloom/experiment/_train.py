@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from fedloom.core import ModelWeights
-from fedloom.data import CohortSampler, FederatedDataset, poisson, uniform, uniform_tff
+from fedloom.data import CohortSampler, DeployedCohorts, FederatedDataset, cyclic, poisson, uniform, uniform_tff, weighted
 from fedloom.report import Row, RunFolder, TrainingProgress, plot_curve
 
 from ._privacy_rules import check_sampling
@@ -44,7 +44,7 @@ def train(
     cohort_size: int,
     rounds: int,
     initial: Any = None,
-    sampling: Literal["uniform", "poisson", "tff"] | CohortSampler = "uniform",
+    sampling: Literal["uniform", "poisson", "weighted", "cyclic", "tff"] | CohortSampler = "uniform",
     evaluate: Any = None,
     evaluate_every: int = 5,
     run_dir: str | Path | None = None,
@@ -60,9 +60,12 @@ def train(
         cohort_size: Clients per round, in [1, number of clients].
         rounds: How many, at least 1.
         initial: A Keras model, arrays in its order, or `ModelWeights` to start from; None starts from fresh weights.
-        sampling: "uniform" without replacement, "poisson" for a coin per client (cohorts of `cohort_size` on average), "tff" for the
-            cohorts that TFF 0.87 draws with this seed, or a function from the round's number to client ids. The seed is the process'.
-            Under privacy it must be what the budget's sampling says; for a function that is up to you.
+        sampling: "uniform" without replacement, "poisson" for a coin per client (cohorts of `cohort_size` on average), "weighted" by the
+            clients' numbers of examples, "cyclic" for everybody in turn in an order shuffled anew on each pass, "tff" for the cohorts that
+            TFF 0.87 draws with this seed, or a function from the round's number to client ids. The seed is the process'. Under privacy it
+            must be what the budget's sampling says; for a function that is not from `fl.data` this is up to you. One that simulates
+            devices (`fl.data.available`) adds `num_asked`, `num_unavailable`, `num_reported`, `num_dropped`, `num_late` and
+            `simulated_seconds` to the rounds' rows, though not under privacy, for these are counts of clients.
         evaluate: Held-out clients, evaluated before round 1, every `evaluate_every` rounds and at the end.
         evaluate_every: Rounds from one evaluation to the next, at least 1.
         run_dir: A new folder for `config.json`, `metrics.csv`, `clients.csv` (if the process reports clients), `curve.png` and the model
@@ -82,8 +85,8 @@ def train(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
     sample = _sampler(sampling, dataset, cohort_size, process.seed)
-    if process.privacy and not callable(sampling):
-        check_sampling(process.privacy.sampling, sampling, cohort_size, len(dataset))
+    if process.privacy:
+        check_sampling(process.privacy.sampling, sample, rounds)
     state = process.initialize(initial)
     process.check_cohort_size(state, cohort_size)
     folder = RunFolder(run_dir) if run_dir is not None else None
@@ -110,12 +113,15 @@ def train(
         record({"round": 0}, held_out=evaluate is not None)
         for r in range(1, rounds + 1):
             start = time.perf_counter()
-            state, metrics = process.next(state, dataset.subset(sample(r - 1)))
+            deployed = sample.round(r - 1) if isinstance(sample, DeployedCohorts) else None
+            state, metrics = process.next(state, dataset.subset(deployed.ids if deployed else sample(r - 1)))
             cohort = [flat(client) for client in metrics.pop("clients", [])]
             clients += cohort
             if folder and cohort:
                 folder.add_clients(cohort)
             row = {"round": r, **flat(metrics), "seconds": time.perf_counter() - start}
+            if deployed and not process.privacy:
+                row |= deployed.metrics()
             record(row, held_out=r % evaluate_every == 0 or r == rounds)
             if shown and (trouble := _trouble(row)):
                 shown.warn(trouble)
@@ -127,7 +133,13 @@ def train(
 def _sampler(sampling: Any, dataset: FederatedDataset, size: int, seed: int) -> CohortSampler:
     if callable(sampling):
         return cast(CohortSampler, sampling)
-    known = {"uniform": uniform, "poisson": poisson, "tff": uniform_tff}
+    known: dict[str, Callable[..., CohortSampler]] = {
+        "uniform": uniform,
+        "poisson": poisson,
+        "weighted": lambda client_ids, size, seed: weighted(client_ids, dataset.size_array(), size, seed=seed),
+        "cyclic": cyclic,
+        "tff": uniform_tff,
+    }
     if sampling not in known:
         raise ValueError(f"sampling must be one of {sorted(known)} or a function from round number to client ids, got {sampling!r}.")
     return known[sampling](dataset.client_ids, size, seed=seed)
@@ -142,6 +154,10 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> Row:
 
 
 def _trouble(row: Row) -> str:
+    if "num_asked" in row and not row["num_clients"]:
+        return (
+            f"Round {row['round']} was abandoned: {row['num_reported']:.0f} of the {row['num_asked']:.0f} devices asked reported in time."
+        )
     if not row["accepted"]:
         return f"Round {row['round']} changed nothing: no client had data to learn from, or the mean update was not finite."
     if row.get("num_nonfinite_clients"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 TUTORIAL_VOCAB = tuple("dhlptx@DHLPTX $(,048cgkoswCGKOSW[_#'/37;?bfjnrvzBFJNRVZ\"&*.26:\naeimquyAEIMQUY]!%)-159\r")
@@ -15,10 +17,17 @@ def encode(text: str, vocabulary: tuple[str, ...] = TUTORIAL_VOCAB) -> np.ndarra
         >>> encode("hd~")
         array([1, 0, 0], dtype=int32)
     """
-    table = {ord(character): i for i, character in enumerate(vocabulary)}
-    codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-    known, inverse = np.unique(codes, return_inverse=True)
-    return np.array([table.get(int(code), 0) for code in known], dtype=np.int32)[inverse]
+    codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
+    return _ids_by_code(tuple(vocabulary)).take(codes, mode="clip")
+
+
+@lru_cache(maxsize=16)
+def _ids_by_code(vocabulary: tuple[str, ...]) -> np.ndarray:
+    """Code point -> id, up to the highest one of the vocabulary and one 0 more, for all beyond."""
+    codes = np.array([ord(character) for character in vocabulary], np.intp)
+    table = np.zeros(codes.max(initial=0) + 2, np.int32)
+    table[codes] = np.arange(len(codes))
+    return table
 
 
 def decode(ids: np.ndarray, vocabulary: tuple[str, ...] = TUTORIAL_VOCAB) -> str:

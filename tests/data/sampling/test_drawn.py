@@ -1,19 +1,26 @@
-"""Cohorts are functions of (seed, round), uniform, and TFF's to the bit where that is asked for."""
+"""Cohorts are functions of (seed, round), drawn with the probabilities they promise, and TFF's to the bit where that is asked for."""
 
+import itertools
 import json
 import math
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fedloom.data import fixed, poisson, uniform, uniform_tff
+from fedloom.data import cyclic, fixed, poisson, uniform, uniform_tff, weighted
 
-DRAWN_BY_TFF = json.loads((Path(__file__).parents[1] / "goldens" / "uniform_sampling.json").read_text())
+DRAWN_BY_TFF = json.loads((Path(__file__).parents[2] / "goldens" / "uniform_sampling.json").read_text())
 IDS = [f"c{i}" for i in range(30)]
 
 
-@pytest.mark.parametrize("sampler", [uniform, uniform_tff])
+def equally_weighted(client_ids, size, *, seed=0):
+    return weighted(client_ids, np.full(len(client_ids), 7), size, seed=seed)
+
+
+@pytest.mark.parametrize("sampler", [uniform, uniform_tff, equally_weighted, cyclic])
 def test_a_cohort_is_decided_by_seed_and_round_alone(sampler):
     """Another sampler, asked in another order, gives the same cohorts; another seed or round gives others."""
     first, second = sampler(IDS, 10, seed=3), sampler(IDS, 10, seed=3)
@@ -24,7 +31,7 @@ def test_a_cohort_is_decided_by_seed_and_round_alone(sampler):
     assert len(set(cohorts.values())) == len(cohorts)
 
 
-@pytest.mark.parametrize("sampler", [uniform, uniform_tff])
+@pytest.mark.parametrize("sampler", [uniform, uniform_tff, equally_weighted, cyclic])
 @pytest.mark.parametrize("size", [1, 7, 30])
 def test_a_cohort_has_no_repeats_and_comes_from_the_population(sampler, size):
     for r in range(20):
@@ -32,7 +39,7 @@ def test_a_cohort_has_no_repeats_and_comes_from_the_population(sampler, size):
         assert len(cohort) == len(set(cohort)) == size and set(cohort) <= set(IDS)
 
 
-@pytest.mark.parametrize("sampler", [uniform, uniform_tff])
+@pytest.mark.parametrize("sampler", [uniform, uniform_tff, equally_weighted])
 def test_clients_and_pairs_are_drawn_uniformly(sampler):
     """Over n = 4000 rounds of 3 from 6, a client is in Binomial(n, 1/2) cohorts, first in Binomial(n, 1/6), a pair in Binomial(n, 1/5).
 
@@ -66,7 +73,7 @@ def test_fixed_gives_the_same_clients_in_a_list_of_its_own():
     assert sample(0) == sample(7) == ["b", "a"]
 
 
-@pytest.mark.parametrize("sampler", [uniform, uniform_tff])
+@pytest.mark.parametrize("sampler", [uniform, uniform_tff, cyclic])
 @pytest.mark.parametrize("size", [31, 0, -1])
 def test_a_cohort_too_large_or_without_clients_is_an_error_at_once(sampler, size):
     with pytest.raises(ValueError, match=rf"cohort_size must be in \[1, 30\].*got {size}"):
@@ -98,3 +105,67 @@ def test_poisson_cohorts_may_be_everyone_or_nobody():
 def test_a_poisson_cohort_out_of_range_is_refused(size):
     with pytest.raises(ValueError, match="cohort_size must be in"):
         poisson(IDS, size)
+
+
+def test_weighted_cohorts_are_drawn_one_after_the_other():
+    """By weights 1, 2, 3, 4 a cohort is (i, j) with probability w_i / 10 * w_j / (10 - w_i).
+
+    Over n = 10,000 rounds each of 12 counts is held to 4.5 sigma: a correct sampler fails with probability 12 * 7e-6 = 8e-5.
+    """
+    n, weights = 10_000, {"a": 1, "b": 2, "c": 3, "d": 4}
+    sample = weighted(list(weights), list(weights.values()), 2, seed=0)
+    drawn = Counter(tuple(sample(r)) for r in range(n))
+    for first, second in itertools.permutations(weights, 2):
+        p = weights[first] / 10 * weights[second] / (10 - weights[first])
+        assert abs(drawn[first, second] - n * p) <= 4.5 * math.sqrt(n * p * (1 - p)), (first, second)
+
+
+def test_weights_are_relative_and_may_lie_far_apart():
+    """Only ratios count, and next to 1e200 a weight of 1e-200 is drawn when all others are."""
+    sizes = np.arange(1, 31)
+    assert weighted(IDS, sizes, 5)(3) == weighted(IDS, sizes / 4, 5)(3)
+    sample = weighted(["tiny", "huge", "never"], [1e-200, 1e200, 0], 2)
+    assert all(sample(r) == ["huge", "tiny"] for r in range(50))
+
+
+def test_weighted_cohorts_are_in_the_order_of_the_draws():
+    """Heavy clients come before all that weigh next to nothing. Many clients, as numpy happens to sort few where it need not."""
+    heavy = np.arange(2000) % 2 == 0
+    cohort = weighted(range(2000), np.where(heavy, 1e100, 1e-100), 1500)(0)
+    assert heavy[cohort[:1000]].all() and not heavy[cohort[1000:]].any()
+
+
+@pytest.mark.parametrize(
+    ("weights", "size", "message"),
+    [
+        ([1.0] * 29, 1, r"weights must have one entry per client, shape \(30,\), got \(29,\)"),
+        (np.ones((30, 1)), 1, r"got \(30, 1\)"),
+        ([1.0] * 29 + [-1.0], 1, "weights must be 0 or in .*got -1.0 for client 'c29'"),
+        ([1.0] * 29 + [math.nan], 1, "got nan for client 'c29'"),
+        ([math.inf] + [1.0] * 29, 1, "got inf for client 'c0'"),
+        ([1.0] * 3 + [0.0] * 27, 4, r"cohort_size must be in \[1, 3\], the number of clients with a weight above 0, got 4"),
+        ([1.0] * 30, 0, r"cohort_size must be in \[1, 30\].*got 0"),
+    ],
+)
+def test_weights_out_of_range_are_refused(weights, size, message):
+    with pytest.raises(ValueError, match=message):
+        weighted(IDS, weights, size)
+
+
+@pytest.mark.parametrize("sampler", [uniform, poisson, uniform_tff, equally_weighted, cyclic])
+def test_only_the_chosen_are_looked_up(sampler):
+    """A population may be a sequence that reads an id from disk when it is asked for it."""
+
+    class OnDisk(Sequence):
+        looked_up = 0
+
+        def __len__(self):
+            return 10_000
+
+        def __getitem__(self, index):
+            self.looked_up += 1
+            return f"c{index}"
+
+    ids = OnDisk()
+    cohort = sampler(ids, 10, seed=1)(0)
+    assert 0 < ids.looked_up == len(cohort) < 100

@@ -1,0 +1,200 @@
+"""load finds the reader that a source needs, by what the source is."""
+
+import gzip
+import json
+import lzma
+import sqlite3
+from contextlib import closing
+
+import datasets
+import msgpack
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from data.tff_layout import write_hdf5, write_sqlite
+
+from fedloom.data import FederatedDataset, load
+
+X = {"ada": [1, 2], "bob": [3]}
+ROWS = {"client_id": ["bob", "ada", "ada"], "x": [3, 1, 2]}
+
+
+def store(folder):
+    FederatedDataset.from_dict({client: {"x": x} for client, x in X.items()}).save(folder / "store")
+    return folder / "store"
+
+
+def csv(folder, name="rows.csv", separator=","):
+    text = pd.DataFrame(ROWS).to_csv(index=False, sep=separator)
+    opener = gzip.open if name.endswith(".gz") else open
+    with opener(folder / name, "wt") as file:
+        file.write(text)
+    return folder / name
+
+
+def csv_folder(folder):
+    (folder / "part").mkdir()
+    csv(folder / "part")
+    return folder / "part"
+
+
+def parquet(folder):
+    pyarrow.parquet.write_table(pa.table(ROWS), folder / "rows.of-any-name")
+    return folder / "rows.of-any-name"
+
+
+def partitioned(folder):
+    pd.DataFrame(ROWS).to_parquet(folder / "by", partition_cols=["client_id"])
+    return folder / "by"
+
+
+def feather(folder):
+    with pa.ipc.new_file(str(folder / "rows.arrow"), pa.table(ROWS).schema) as file:
+        file.write_table(pa.table(ROWS))
+    return folder / "rows.arrow"
+
+
+def hugging_face_folder(folder):
+    datasets.Dataset.from_dict(ROWS).select([1, 2, 0]).save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+def tff_sqlite(folder):
+    return write_sqlite(folder / "tff", {"train": {client: [{"x": value} for value in x] for client, x in X.items()}})
+
+
+def tff_lzma(folder):
+    (folder / "tff.sqlite.lzma").write_bytes(lzma.compress(tff_sqlite(folder).read_bytes()))
+    return folder / "tff.sqlite.lzma"
+
+
+def tff_hdf5(folder):
+    return write_hdf5(folder / "tff", {client: {"x": np.array(x)} for client, x in X.items()})
+
+
+def tff_hdf5_folder(folder):
+    write_hdf5(folder / "set_train.h5", {client: {"x": np.array(x)} for client, x in X.items()})
+    return folder
+
+
+def fedjax(folder):
+    import zlib
+
+    def packed(x):
+        array = np.array(x)
+        return zlib.compress(msgpack.packb({"x": msgpack.ExtType(1, msgpack.packb((array.shape, array.dtype.name, array.tobytes())))}))
+
+    with closing(sqlite3.connect(folder / "fedjax.sqlite")) as database:
+        database.execute(
+            "CREATE TABLE federated_data (client_id BLOB NOT NULL PRIMARY KEY, data BLOB NOT NULL, num_examples INTEGER NOT NULL)"
+        )
+        database.executemany("INSERT INTO federated_data VALUES (?, ?, ?)", [(c.encode(), packed(x), len(x)) for c, x in X.items()])
+        database.commit()
+    return folder / "fedjax.sqlite"
+
+
+def leaf(folder):
+    data = {"users": list(X), "num_samples": [2, 1], "user_data": {client: {"x": x, "y": x} for client, x in X.items()}}
+    (folder / "data").mkdir()
+    (folder / "data" / "all.json").write_text(json.dumps(data))
+    return folder / "data"
+
+
+def npz_folder(folder):
+    for client, x in X.items():
+        np.savez(folder / f"{client}.npz", x=np.array(x))
+    return folder
+
+
+SOURCES = {
+    "a dict": lambda folder: {client: {"x": x} for client, x in X.items()},
+    "pandas": lambda folder: pd.DataFrame(ROWS),
+    "polars": lambda folder: pl.DataFrame(ROWS),
+    "pyarrow": lambda folder: pa.table(ROWS),
+    "csv": csv,
+    "tsv": lambda folder: csv(folder, "rows.tsv", "\t"),
+    "csv.gz": lambda folder: csv(folder, "rows.csv.gz"),
+    "LEAF file": lambda folder: leaf(folder) / "all.json",
+    **{
+        make.__name__: make
+        for make in (store, csv_folder, parquet, partitioned, feather, hugging_face_folder, tff_sqlite, tff_lzma, tff_hdf5)
+    },
+    **{make.__name__: make for make in (tff_hdf5_folder, fedjax, leaf, npz_folder)},
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_source_of_any_kind(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("FEDLOOM_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    source = SOURCES[kind](folder)
+    data = load(source, name="mine")
+    assert data.name == "mine" and sorted(data) == ["ada", "bob"] and dict(data.sizes) == {"ada": 2, "bob": 1}
+    assert {client: np.ravel(data[client]["x"]).tolist() for client in data} == X
+    if hasattr(source, "name") and not isinstance(source, dict):
+        assert dict(load(str(source)).sizes) == dict(data.sizes)
+
+
+def test_the_client_column_has_a_usual_name():
+    with pytest.raises(ValueError, match=r"'client_id'.*'user', 'x'"):
+        load(pa.table({"user": ["a"], "x": [1]}))
+    assert list(load(pa.table({"user": ["a"], "x": [1], "z": [2]}), client="user", columns=["x"])["a"]) == ["x"]
+
+
+def test_a_public_data_set_by_name():
+    assert load("shakespeare")["HAMLET_OPHELIA"]["snippets"][0] == "Do you doubt that?"
+    assert sum(load("shakespeare", split="test").sizes.values()) < sum(load("shakespeare").sizes.values())
+    with pytest.raises(ValueError, match="split must be one of train, test"):
+        load("shakespeare", split="held_out")
+
+
+def test_a_split_out_of_several(tmp_path):
+    splits = {split: {"ada": [{"x": i}]} for i, split in enumerate(("train", "test"))}
+    path = write_sqlite(tmp_path / "two.sqlite", splits)
+    assert load(path, split="test")["ada"]["x"].tolist() == [1]
+    with pytest.raises(ValueError, match="split.*test.*train"):
+        load(path)
+    for split in ("train", "test"):
+        write_hdf5(tmp_path / f"x_{split}.h5", {"ada": {"x": np.zeros(len(split))}})
+    assert load(tmp_path, split="test").sizes["ada"] == 4
+    with pytest.raises(ValueError, match=r"split must name one of the files \['x_test.h5', 'x_train.h5'\]"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": {"ada": {"x": [1]}}, "client": "x"}, r"client must be left out for a source of this kind \(dict\), got 'x'"),
+        ({"source": {"ada": {"x": [1]}}, "columns": ["x"]}, "columns must be left out"),
+        ({"source": pa.table(ROWS), "split": "train"}, r"split must be left out for a source of this kind \(table\)"),
+    ],
+)
+def test_arguments_that_a_source_has_no_use_for(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load(**arguments)
+
+
+def test_sources_of_no_kind(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a file, a folder or the name of a data set \(.*shakespeare.*\), got 'shakspear'"):
+        load("shakspear")
+    for source in (7, [1, 2], {"x": [1, 2]}, FederatedDataset.from_dict({})):
+        with pytest.raises(TypeError, match="source"):
+            load(source)
+    (tmp_path / "movie.mkv").write_bytes(b"\x1aE\xdf\xa3")
+    with pytest.raises(ValueError, match=r"movie\.mkv must be a file of a known kind.*starts with"):
+        load(tmp_path / "movie.mkv")
+    with closing(sqlite3.connect(tmp_path / "rows.db")) as database:
+        database.execute("CREATE TABLE visits (user TEXT, page TEXT)")
+    with pytest.raises(ValueError, match=r"got an SQLite database with others.*fl\.data\.convert"):
+        load(tmp_path / "rows.db")
+    (tmp_path / "bad.db").write_bytes(b"SQLite format 3\x00 and then noise")
+    with pytest.raises(ValueError, match=r"bad\.db must be"):
+        load(tmp_path / "bad.db")
+    (tmp_path / "bad.arrow").write_bytes(b"ARROW1\x00\x00 and then noise")
+    with pytest.raises(ValueError, match=r"bad\.arrow must be"):
+        load(tmp_path / "bad.arrow")
