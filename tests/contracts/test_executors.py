@@ -255,6 +255,9 @@ def test_the_local_executor_waits_before_it_hands_over_more_blocks(monkeypatch):
         def block_until_ready(self):
             outstanding.remove(self)
 
+        def is_ready(self):
+            return self not in outstanding
+
     def run_block(*arguments):
         lane, _, report = original(*arguments)
         outstanding.append(Token())

@@ -13,14 +13,12 @@ from typing import NamedTuple
 
 from .._cache_folder import cache_folder
 from .._federated import FederatedDataset
+from ..sources._features import Features
 from ..sources._lzma import decompress
 from ..sources._tff_hdf5 import from_tff_hdf5
 from ..sources._tff_sqlite import from_tff_sqlite
 from ._download import fetch, known_sha256
 from ._info import DatasetInfo
-
-Features = Mapping[str, tuple[str, tuple[int, ...]]]
-"""Column -> dtype and shape of an example, as `from_tff_sqlite` takes them."""
 
 
 class Layout(NamedTuple):
