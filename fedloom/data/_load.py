@@ -60,7 +60,9 @@ def load(
     table = {"client": client or "client_id", "columns": columns}
     match kind:
         case "dataset":
-            return datasets.load(place, split=split or "train")
+            data = datasets.load(place, split=split or "train")
+            data.name = name or data.name
+            return data
         case "table":
             return sources.from_table(place, **table, name=name or "table")
         case "dict":

@@ -36,6 +36,7 @@ def test_the_client_column_has_a_usual_name():
 def test_a_public_data_set_by_name():
     assert load("shakespeare")["HAMLET_OPHELIA"]["snippets"][0] == "Do you doubt that?"
     assert sum(load("shakespeare", split="test").sizes.values()) < sum(load("shakespeare").sizes.values())
+    assert load("shakespeare", name="plays").name == "plays"
     with pytest.raises(ValueError, match="split must be one of train, test"):
         load("shakespeare", split="held_out")
 

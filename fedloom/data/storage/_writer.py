@@ -80,8 +80,12 @@ class StoreWriter:
 
         Raises:
             ValueError: Its columns are not equally long, cannot be stored, or differ from those of the clients before it.
+            TypeError: The id is not a string.
         """
-        arrays = {name: np.asarray(column) for name, column in columns.items()}
+        if not isinstance(client_id, str):
+            raise TypeError(f"client_id must be a string, got {client_id!r} of type {type(client_id).__name__}. Use str(id).")
+        # Copies: what waits here must not change when the caller fills its arrays anew.
+        arrays = {name: np.array(column) for name, column in columns.items()}
         size = num_examples(arrays, client=client_id)
         if size:
             self._check(client_id, arrays)

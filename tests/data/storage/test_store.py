@@ -180,6 +180,22 @@ def test_clients_that_differ_are_named_and_nothing_is_left(tmp_path, second, mes
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_callers_array_may_be_filled_anew(tmp_path):
+    row = np.zeros(2)
+    with StoreWriter(tmp_path / "d") as writer:
+        for i in range(5):
+            row[:] = i
+            writer.add(str(i), {"x": row})
+    data = open_store(tmp_path / "d")
+    assert [data[client]["x"].tolist() for client in data] == [[i, i] for i in range(5)]
+
+
+def test_an_id_must_be_text(tmp_path):
+    with pytest.raises(TypeError, match="client_id must be a string, got 7 of type int"), StoreWriter(tmp_path / "d") as writer:
+        writer.add(7, {"x": np.zeros(2)})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_id_may_come_once(tmp_path):
     with pytest.raises(ValueError, match="got 'ada' twice"), StoreWriter(tmp_path / "d") as writer:
         for client in ("ada", "bob", "ada"):
