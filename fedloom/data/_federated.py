@@ -317,7 +317,12 @@ def _read_arrays(read: Callable[[str], Mapping[str, object]], client_id: str) ->
 
 
 def _apply(read: Callable[[str], Examples], fn: Callable[[Examples], Examples], client_id: str) -> Examples:
-    return fn(read(client_id))
+    columns = read(client_id)
+    try:
+        return fn(columns)
+    except Exception as error:
+        error.add_note(f"(with the examples of client {client_id!r})")  # which `fn` does not know
+        raise
 
 
 def _keep(read: Callable[[str], Examples], keep: Callable[[Examples], np.ndarray], client_id: str) -> Examples:

@@ -91,7 +91,8 @@ def train(
     process.check_cohort_size(state, cohort_size)
     folder = RunFolder(run_dir) if run_dir is not None else None
     if folder:
-        settings = {"rounds": rounds, "cohort_size": cohort_size, "seed": process.seed, "batching": process.batching}
+        drawn = sampling if isinstance(sampling, str) else getattr(sampling, "scheme", "a function")
+        settings = {"rounds": rounds, "cohort_size": cohort_size, "sampling": drawn, "seed": process.seed, "batching": process.batching}
         parts = {"algorithm": process.algorithm.name, "aggregator": process.aggregator.name, "privacy": process.privacy}
         folder.write_config({**settings, **parts, **(config or {})})
     history: list[Row] = []

@@ -60,6 +60,12 @@ def test_map_runs_per_client_and_per_look_up(dataset, reader):
     assert dataset["c2"].keys() == {"x"}, "the source is as it was"
 
 
+def test_what_fails_in_a_map_says_with_which_client(dataset):
+    with pytest.raises(KeyError, match="z") as caught:
+        dataset.map(lambda examples: examples["z"])["c2"]
+    assert caught.value.__notes__ == ["(with the examples of client 'c2')"]
+
+
 def test_client_ids_keep_the_order_given(dataset):
     assert dataset.client_ids == tuple(dataset) == tuple(dataset.sizes) == ("c3", "c1", "c2")
 

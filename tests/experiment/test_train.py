@@ -44,7 +44,8 @@ def test_a_run_leaves_its_settings_metrics_curve_and_model(tmp_path):
         progress=False,
     )
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.json", "curve.png", "metrics.csv", "model.keras"]
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["cohort_size"] == 2
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["cohort_size"], config["sampling"]) == (2, "uniform")
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["round"]) for row in rows] == [0, 1, 2, 3, 4, 5]

@@ -6,11 +6,11 @@ Free to change: what is recognized. With care: the order of the rules for folder
 from __future__ import annotations
 
 import os
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from . import _arrow, _csv, _parquet
+from ._refusal import refusal
+from ._sqlite import open_sqlite
 
 _MAGIC: dict[bytes, str] = {  # the first bytes of a file, for names lie
     b"SQLite format 3\x00": "sqlite",
@@ -26,6 +26,7 @@ _ENDINGS: dict[str, str] = {
     ".json": "leaf",
     ".lzma": "lzma",
 }
+_MAX_SCHEMA_BYTES = 1 << 20  # of a table's definition
 _ENTRIES_LOOKED_AT = 10_000  # of a folder, in which there may be millions
 
 
@@ -67,11 +68,8 @@ def folder_kind(path: Path) -> str:
 
 
 def _sqlite_kind(path: Path) -> str:
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
-            tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' LIMIT 1000")}
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} must be an SQLite file, got one that cannot be read: {error}. Get the file again.") from error
+    with open_sqlite(path, refusal(path, "an SQLite file"), max_value_bytes=_MAX_SCHEMA_BYTES) as database:
+        tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' LIMIT 1000")}
     if {"examples", "client_metadata"} <= tables:
         return "tff_sqlite"
     return "fedjax" if "federated_data" in tables else "sqlite"
