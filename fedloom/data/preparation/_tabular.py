@@ -34,9 +34,8 @@ class Tabular:
     one_hot: bool = True  # False: a category is one feature, its place among the values
     allow_unknown: bool = False  # a value that is not listed: 0 for every listed one, or the place after the last; otherwise an error
     mean: Mapping[str, float | Sequence[float] | np.ndarray] = field(default_factory=dict)  # feature -> what is subtracted; missing: 0
-    std: Mapping[str, float | Sequence[float] | np.ndarray] = field(
-        default_factory=dict
-    )  # feature -> what is then divided by, > 0; missing: 1
+    # Feature -> what is then divided by, > 0; missing: 1.
+    std: Mapping[str, float | Sequence[float] | np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self):
         if isinstance(self.features, str) or not self.features or len(set(self.features)) != len(self.features):
