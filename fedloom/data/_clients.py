@@ -37,6 +37,7 @@ class ClientTable(Mapping[str, int]):
         self.id_array = ids
         self.size_array = sizes
         self.by_id = by_id
+        self._last: tuple[str, int] | None = None
 
     @classmethod
     def from_arrays(cls, ids: pa.Array | Sequence[str], sizes: np.ndarray) -> ClientTable:
@@ -64,10 +65,15 @@ class ClientTable(Mapping[str, int]):
         """Where this client stands in the order, or None."""
         if not isinstance(client_id, str):
             return None
+        # A data set looks whether it has a client, and then the reader where that client is.
+        if (last := self._last) is not None and last[0] == client_id:
+            return last[1]
         found = bisect.bisect_left(range(len(self)), client_id, key=self._kth)
         if found == len(self) or self._kth(found) != client_id:
             return None
-        return found if self.by_id is None else int(self.by_id[found])
+        position = found if self.by_id is None else int(self.by_id[found])
+        self._last = client_id, position  # one assignment, so that threads may do this at once
+        return position
 
     def positions(self, client_ids: Sequence[str]) -> np.ndarray:
         """Where these clients stand in the order, int64.

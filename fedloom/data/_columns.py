@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -130,16 +131,34 @@ def to_numpy(array: pa.Array | pa.ChunkedArray, *, column: str, client: str, fie
         return values.reshape(len(array), *(shape or (kind.list_size, *values.shape[1:])))
     if kinds.is_list(kind) or kinds.is_large_list(kind):
         values = to_numpy(array.flatten(), column=column, client=client)
-        borders = np.cumsum(array.value_lengths().to_numpy(zero_copy_only=False))[:-1] if len(array) else []
-        rows = np.empty(len(array), object)
-        for i, row in enumerate(np.split(values, borders) if len(array) else []):
-            rows[i] = row  # one by one: rows of equal length would be taken for a matrix
-        return rows
+        return ragged_column(values, array.value_lengths().to_numpy(zero_copy_only=False))
     if not (kinds.is_primitive(kind) or kinds.is_string(kind) or kinds.is_large_string(kind) or _is_binary(kind)):
         raise ValueError(
             f"Column {column!r} has the Arrow type {kind}, which NumPy cannot hold. Convert it, or leave it out with `columns=`."
         )
     return array.to_numpy(zero_copy_only=False)
+
+
+def examples_of(rows: pa.RecordBatch, *, client: str) -> dict[str, np.ndarray]:
+    """All columns of a client's rows; see `to_numpy`."""
+    columns = zip(rows.schema, rows.columns, strict=True)
+    return {field.name: to_numpy(column, column=field.name, client=client, field=field) for field, column in columns}
+
+
+def object_column(values: Sequence[Any]) -> np.ndarray:
+    """Text, bytes or other single values as an array of objects, shape (n,), where `np.asarray` would choose a dtype of its own."""
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column
+
+
+def ragged_column(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """An object array of 1-d arrays, shape (n,): the first counts[0] values, the next counts[1], and so on."""
+    column = np.empty(len(counts), object)
+    ends = np.cumsum(counts)
+    for i, (start, end) in enumerate(zip(ends - counts, ends, strict=True)):
+        column[i] = values[start:end]  # one by one: rows of equal length would be taken for a matrix
+    return column
 
 
 def _object_type(name: str, column: np.ndarray, client: str) -> pa.DataType:

@@ -63,7 +63,6 @@ def _info(name: str, *, only_digits: bool, summary: str, classes: int, splits: d
         url="https://storage.googleapis.com/tff-datasets-public/emnist_all.sqlite.lzma",
         size=None,
         sha256=None,
-        checksum_source="nobody: the checksum of the first download is kept, and checked from then on",
         licence="none stated by TFF; from NIST Special Database 19",
         citation="Caldas et al. 2018, arXiv:1812.01097; Cohen et al. 2017, arXiv:1702.05373",
         load=partial(emnist, only_digits),

@@ -28,7 +28,7 @@ class DatasetInfo:
     url: str
     size: int | None  # bytes of the file behind the URL; None: not published
     sha256: str | None  # of that file; None: not published, so the one of the first download is kept and checked
-    checksum_source: str  # who says so
+    checksum_source: str = "nobody: the checksum of the first download is kept, and checked from then on"  # who says so
     licence: str
     citation: str
     load: Callable[..., tuple[FederatedDataset, ...]]  # takes path= and cache_dir=

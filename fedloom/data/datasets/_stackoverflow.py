@@ -71,7 +71,6 @@ INFO = DatasetInfo(
     url="https://storage.googleapis.com/tff-datasets-public/stackoverflow.sqlite.lzma",
     size=None,
     sha256=None,
-    checksum_source="nobody: the checksum of the first download is kept, and checked from then on",
     licence="CC BY-SA 3.0",
     citation="The TensorFlow Federated Authors 2019, TensorFlow Federated Stack Overflow dataset",
     load=stackoverflow,

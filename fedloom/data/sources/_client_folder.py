@@ -22,9 +22,6 @@ _LITTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # what operating systems lea
 _COUNTED = 100_000  # files that an error counts
 
 
-_AGAIN = "Get the file again: it may be another one, or damaged."
-
-
 class ClientFiles(Protocol):
     """A kind of files. On opening, `count` is called for every client; then `read`, any time, in any process."""
 
@@ -87,11 +84,6 @@ def list_client(root: str, name: str, kind: ClientFiles, ignore: Sequence[str]) 
     if kind.takes_labels and entries and all(entry.is_dir() for entry in entries):
         return {entry.name: _files(entry.path, root, kind, ignore) for entry in entries}
     return {None: _files(path, root, kind, ignore)}
-
-
-def refused(path: str, expected: str, got: str, remedy: str = _AGAIN) -> ValueError:
-    """The error about a file that is not what it should be."""
-    return ValueError(f"{path} must be {expected}, got {got}. {remedy}")
 
 
 def summary(suffixes: Iterator[str]) -> str:

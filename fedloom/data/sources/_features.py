@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._columns import object_column
+
 Features = Mapping[str, tuple[str, tuple[int | None, ...]]]
 """Column -> (dtype name, shape of one example). The dtypes "str" and "bytes" have shape (); (None,) is ragged: 1-d arrays of any length."""
 
@@ -101,15 +103,4 @@ def _fits(values: np.ndarray, target: np.dtype) -> bool:
 
 def text_column(values: Sequence[bytes], dtype: str) -> np.ndarray:
     """Byte strings as an object array, shape (n,): as they are, or decoded, where U+FFFD stands for what is not UTF-8."""
-    column = np.empty(len(values), object)
-    column[:] = [value.decode("utf-8", errors="replace") for value in values] if dtype == "str" else values
-    return column
-
-
-def ragged_column(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """An object array of 1-d arrays, shape (n,): the first counts[0] values, the next counts[1], and so on."""
-    column = np.empty(len(counts), object)
-    ends = np.cumsum(counts)
-    for i, (start, end) in enumerate(zip(ends - counts, ends, strict=True)):
-        column[i] = values[start:end]
-    return column
+    return object_column([value.decode("utf-8", errors="replace") for value in values] if dtype == "str" else values)

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from .._columns import object_column
+
 _NUMBERS, _BYTE_STRINGS = 1, 4
 _DTYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)} | {"float16", "float32", "float64", "bool"}
 _MAX_COLUMNS = 10_000
@@ -82,9 +84,7 @@ def _byte_strings(data: bytes) -> np.ndarray:
             raise ValueError("an array that is not shape and byte strings")
     if _count(shape) != len(values):
         raise ValueError(f"{len(values)} byte strings for an array of shape {shape}")
-    column = np.empty(len(values), object)
-    column[:] = values
-    return column.reshape(shape)
+    return object_column(values).reshape(shape)
 
 
 def _count(shape: list[Any]) -> int:

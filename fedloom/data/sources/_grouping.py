@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .._clients import ClientTable
-from .._columns import to_numpy
+from .._columns import examples_of
 from .._federated import Examples, FederatedDataset
 
 
@@ -71,5 +71,4 @@ class _Rows:
         position = self._clients.position(client_id)
         assert position is not None, client_id  # a data set asks for its own clients only
         rows = self._rows.slice(int(self._starts[position]), int(self._clients.size_array[position]))
-        columns = zip(rows.schema, rows.columns, strict=True)
-        return {field.name: to_numpy(column, column=field.name, client=client_id, field=field) for field, column in columns}
+        return examples_of(rows, client=client_id)

@@ -13,7 +13,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ._client_folder import Listing, refused
+from .._columns import object_column
+from ._client_folder import Listing
+from ._refusal import refused
 
 _MAX_PIXELS = 1 << 26  # of one image, as stored
 _MAX_CLIENT_BYTES = 1 << 31  # of one client's images, as read
@@ -120,9 +122,7 @@ class ImageFiles:
 
     def _numbers(self, labels: Sequence[str | None]) -> np.ndarray:
         if self.classes is None:
-            column = np.empty(len(labels), object)
-            column[:] = labels
-            return column
+            return object_column(labels)
         numbers = {label: i for i, label in enumerate(sorted(self.labels) if self.classes == "sorted" else self.classes)}
         return np.array([numbers[label] for label in labels if label is not None], np.int32)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._features import ragged_column
+from .._columns import ragged_column
 
 _NAMES = {bool: "true or false", int: "whole numbers", float: "numbers", str: "text", list: "lists", dict: "objects", type(None): "null"}
 _DTYPES = {"": np.float64, "bool": np.bool_, "int": np.int64, "float": np.float64, "str": object}

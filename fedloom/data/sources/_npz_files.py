@@ -21,7 +21,8 @@ from typing import IO, ClassVar, NamedTuple
 
 import numpy as np
 
-from ._client_folder import Listing, refused
+from ._client_folder import Listing
+from ._refusal import refused
 
 _MAX_INFLATED_BYTES = 1 << 31  # of a client's compressed arrays; others cannot be larger than their files
 _MAX_DEFLATE_RATIO = 1032  # no stream of deflate holds more (RFC 1951: 258 bytes in 2 bits)

@@ -12,10 +12,17 @@ from pathlib import Path
 Refusal = Callable[[str], ValueError]
 """From what was found to the error that says so."""
 
+AGAIN = "Get the file again: it may be another, or damaged."
+
+
+def refused(file: str | os.PathLike[str], expected: str, got: str, remedy: str = AGAIN) -> ValueError:
+    """The error about a file that is not what it should be."""
+    return ValueError(f"{os.fspath(file)} must be {expected}, got {got}. {remedy}")
+
 
 def refusal(file: str | os.PathLike[str], expected: str) -> Refusal:
     """The errors about one file, which must be what `expected` says."""
-    return lambda got: ValueError(f"{os.fspath(file)} must be {expected}, got {got}. Get the file again: it may be another, or damaged.")
+    return lambda got: refused(file, expected, got)
 
 
 def existing_file(path: str | os.PathLike[str], expected: str) -> Path:

@@ -13,7 +13,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ._client_folder import Listing, refused
+from .._columns import object_column
+from ._client_folder import Listing
+from ._refusal import refused
 
 _MAX_FILE_BYTES = 1 << 31
 _LINE = r"[^\r\n]+"
@@ -53,10 +55,7 @@ class TextFiles:
 
     def read(self, client: str, listing: Listing) -> dict[str, np.ndarray]:
         """Its examples, an object array of `str`."""
-        texts = [text for path in _files(listing) for text in self._examples(path)]
-        column = np.empty(len(texts), object)
-        column[:] = texts
-        return {"text": column}
+        return {"text": object_column([text for path in _files(listing) for text in self._examples(path)])}
 
     @property
     def knows_columns(self) -> bool:

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._features import Feature, ragged_column, text_column, with_dtype
+from .._columns import ragged_column
+from ._features import Feature, text_column, with_dtype
 
 _BYTES, _FLOATS, _INTS = 1, 2, 3  # fields of Feature
 _KINDS = {0: "nothing", _BYTES: "byte strings", _FLOATS: "floats", _INTS: "integers"}

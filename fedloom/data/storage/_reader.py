@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from .._clients import ClientTable
-from .._columns import to_numpy
+from .._columns import examples_of
 from .._federated import Examples, FederatedDataset
 from ._layout import CLIENT_FIELDS, CLIENTS, EXAMPLES, FORMAT, MANIFEST, VERSION
 
@@ -51,8 +51,7 @@ class _Store:
         position = self.clients.position(client_id)
         assert position is not None, client_id  # a data set asks for its own clients only
         rows = self._rows(client_id, *(int(self._index[name][position]) for name in ("size", "batch", "start")))
-        columns = zip(self._examples.schema, rows.columns, strict=True)
-        return {field.name: to_numpy(column, column=field.name, client=client_id, field=field) for field, column in columns}
+        return examples_of(rows, client=client_id)
 
     def _rows(self, client_id: str, size: int, number: int, start: int) -> pa.RecordBatch:
         schema = self._examples.schema
