@@ -47,6 +47,7 @@ constraints: $(VENV)/.made
 
 clean:
 	rm -rf $(VENV) build dist site .hypothesis .pytest_cache .ruff_cache
+	rm -f fedloom/kernels/*.so
 	find fedloom tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 # A Python that is found need not run (shims of version managers), nor be able to make environments.
@@ -60,7 +61,7 @@ $(VENV)/.made:
 	if [ "$$bare" ]; then echo "$$bare lacks venv or ensurepip. Debian and Ubuntu have them in a package: apt install python3-venv"; \
 	else echo "Found no Python 3.11 or later. Install one, or name it: make PYTHON=/path/to/python"; fi >&2; exit 1
 
-$(VENV)/.for-%: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.for-%: $(VENV)/.made pyproject.toml constraints.txt hatch_build.py $(wildcard fedloom/kernels/native/*)
 	@echo "Installing fedloom and what '$*' needs into $(VENV); the first time this takes a minute or more"
 	@$(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt -e '.$(if $(filter-out demo,$*),[$*])'
 	@touch $@

@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import keras
 
-from ._gru_kernel import gru_sequence
+from fedloom.kernels import gru_sequence
 
 
 class FusedGRU(keras.layers.GRU):

@@ -1,0 +1,11 @@
+"""The few operations that a step spends its time in: native on CPUs, plain JAX everywhere else, the same numbers.
+
+Start in `_gru.py`: every kernel has its reference in JAX, and its gradient, in a file of its own. `native/` has their C++.
+"""
+
+from ._gru import gru_sequence as gru_sequence
+from ._native import Native as Native
+from ._native import native as native
+from ._native import set_threads as set_threads
+
+__all__ = ["Native", "gru_sequence", "native", "set_threads"]

@@ -1,0 +1,100 @@
+"""The compiled kernels: finding their library, and calling them inside a JAX program.
+
+The library is built with the package (`hatch_build.py`). Without one, or with FEDLOOM_NATIVE=skip in the environment, everything runs on
+the references in JAX, with the same numbers up to rounding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+LIBRARY = Path(__file__).with_name("libkernels.so")
+TARGETS = ("gru_forward", "gru_backward")
+
+
+class Native(NamedTuple):
+    """Whether there are native kernels here."""
+
+    instruction_set: str  # that they are compiled for, such as "x86_64_v4"; "" if there are none
+    threads: int  # that one kernel uses
+    missing: str  # why there are none; "" if there are
+
+
+def native() -> Native:
+    """What the kernels run on.
+
+    Example:
+        >>> native().threads >= 1
+        True
+    """
+    if _library is None:
+        return Native("", 1, _missing)
+    return Native(_library.fedloom_instruction_set().decode(), _library.fedloom_threads(), "")
+
+
+def set_threads(threads: int) -> None:
+    """How many threads one kernel uses, from now on. Numbers do not depend on it.
+
+    They begin with one for each core that the process may use, or with FEDLOOM_THREADS of the environment.
+
+    Raises:
+        ValueError: `threads` is less than 1.
+    """
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}.")
+    if _library is not None:
+        _library.fedloom_set_threads(threads)
+
+
+def use_instruction_set(name: str) -> bool:
+    """Takes the kernels of another instruction set, for tests; False if this machine or this build has none of that name."""
+    return _library is not None and bool(_library.fedloom_use_instruction_set(name.encode()))
+
+
+def native_or(reference: Callable[..., Any], kernel: Callable[..., Any], *arguments: jax.Array) -> Any:
+    """`kernel(*arguments)` where the program runs on a CPU and float32 kernels are there, else `reference(*arguments)`."""
+    if _library is None or any(argument.dtype != jnp.float32 for argument in arguments):
+        return reference(*arguments)
+    return jax.lax.platform_dependent(*arguments, cpu=kernel, default=reference)
+
+
+def call(name: str, results: Any, *arguments: jax.Array, **attributes: Any) -> Any:
+    """Calls a kernel; `results` are the shapes of what it returns, as of `jax.eval_shape`. One after the other under `vmap`."""
+    return jax.ffi.ffi_call(f"fedloom_{name}", results, vmap_method="sequential")(*arguments, **attributes)
+
+
+def float32(*shape: int) -> jax.ShapeDtypeStruct:
+    """The shape of a result."""
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    if os.environ.get("FEDLOOM_NATIVE") == "skip":
+        return None, "FEDLOOM_NATIVE=skip is in the environment"
+    if not LIBRARY.exists():
+        return None, "the package was built without them, as there was no C++ compiler"
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+        for name in TARGETS:
+            jax.ffi.register_ffi_target(f"fedloom_{name}", jax.ffi.pycapsule(getattr(library, f"fedloom_{name}")), platform="cpu")
+    except Exception as error:  # of another platform or an older JAX: whatever it is, there is a reference
+        return None, f"they could not be loaded: {error}"
+    library.fedloom_instruction_set.restype = ctypes.c_char_p
+    library.fedloom_threads.restype = ctypes.c_long
+    library.fedloom_set_threads.argtypes = [ctypes.c_long]
+    library.fedloom_set_threads(int(os.environ.get("FEDLOOM_THREADS") or _usable_cores()))
+    return library, ""
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_library, _missing = _load()
