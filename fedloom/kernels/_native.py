@@ -89,11 +89,16 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     library.fedloom_instruction_set.restype = ctypes.c_char_p
     library.fedloom_threads.restype = ctypes.c_long
     library.fedloom_set_threads.argtypes = [ctypes.c_long]
-    library.fedloom_set_threads(int(os.environ.get("FEDLOOM_THREADS") or _usable_cores()))
+    library.fedloom_set_threads(_threads_to_begin_with())
     return library, ""
 
 
-def _usable_cores() -> int:
+def _threads_to_begin_with() -> int:
+    wish = os.environ.get("FEDLOOM_THREADS")
+    if wish:
+        if not wish.isdecimal() or int(wish) < 1:
+            raise ValueError(f"FEDLOOM_THREADS in the environment must be a whole number of at least 1, got {wish!r}.")
+        return int(wish)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

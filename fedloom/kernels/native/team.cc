@@ -1,7 +1,5 @@
 #include "team.h"
 
-#include <pthread.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -120,20 +118,12 @@ std::atomic<long> wanted{1};
 std::atomic<Threads*> current{nullptr};  // never freed: its threads use it to the end of the process
 std::mutex making;
 
-// A child of fork has none of the threads. What is left of the parent's team is not touched again.
-void forget_after_fork() {
-  current.store(nullptr);
-  new (&making) std::mutex;
-}
-
-Threads* threads_for_this_process() {
+Threads* whole_team() {
   Threads* team = current.load();
   if (team != nullptr && team->size() == wanted.load()) return team;
   std::lock_guard<std::mutex> lock(making);
   team = current.load();
   if (team == nullptr || team->size() != wanted.load()) {
-    static const int registered = pthread_atfork(nullptr, nullptr, forget_after_fork);
-    (void)registered;
     team = new Threads(wanted.load());
     current.store(team);
   }
@@ -148,7 +138,7 @@ void Team::set_threads(long n) { wanted.store(n < 1 ? 1 : n); }
 
 void Team::run(Work work, void* context, size_t scratch_floats) {
   if (wanted.load() > 1) {
-    Threads* team = threads_for_this_process();
+    Threads* team = whole_team();
     std::unique_lock<std::mutex> lock(team->taken, std::try_to_lock);
     if (lock.owns_lock()) return team->lead(work, context, scratch_floats);
   }
