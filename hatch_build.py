@@ -45,7 +45,7 @@ def compile_kernels(root: Path) -> Path:
     """
     if sys.platform not in ("linux", "darwin"):
         raise NoNativeKernels(f"they are built on Linux and macOS only, and this is {sys.platform}")
-    compiler = _compiler()
+    compiler = find_compiler()
     spec = importlib.util.find_spec("jaxlib")
     if spec is None or not spec.submodule_search_locations:
         raise NoNativeKernels("jaxlib, whose headers they need, is not installed")
@@ -69,7 +69,8 @@ def compile_kernels(root: Path) -> Path:
     return library
 
 
-def _compiler() -> list[str]:
+def find_compiler() -> list[str]:
+    """The command of a C++ compiler."""
     for candidate in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         if candidate and shutil.which(shlex.split(candidate)[0]):
             return shlex.split(candidate)
