@@ -4,9 +4,11 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
+from . import _compilation_cache
 from ._version import __version__ as __version__
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # before anything imports keras
+_compilation_cache.turn_on()  # before anything compiles; Keras does when a model is built
 
 if TYPE_CHECKING:
     from . import aggregators as aggregators

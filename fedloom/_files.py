@@ -1,4 +1,7 @@
-"""Files that are whole at any moment. Of the standard library only, so that every layer may import it."""
+"""Files that are whole at any moment, and where those are kept that could be made again.
+
+Of the standard library only, so that every layer may import it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def user_cache() -> Path:
+    """Where caches lie: `$FEDLOOM_CACHE`, else `fedloom` in `$XDG_CACHE_HOME` or `~/.cache`. It need not be there."""
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(xdg) if os.path.isabs(xdg) else Path("~/.cache")  # its specification says to ignore a relative path
+    return Path(os.environ.get("FEDLOOM_CACHE") or base / "fedloom").expanduser()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("FEDLOOM_COMPILATION_CACHE", "off")  # no test depends on what was run before
 
 
 @pytest.fixture(scope="session")

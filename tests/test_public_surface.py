@@ -14,7 +14,7 @@ import fedloom
 
 PACKAGES = ["fedloom", *(module.name for module in pkgutil.walk_packages(fedloom.__path__, "fedloom.") if module.ispkg)]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
-HEAVY = {"h5py", "keras", "matplotlib", "rich", "tyro"}
+HEAVY = {"dp_accounting", "h5py", "keras", "matplotlib", "pandas", "pyarrow", "rich", "scipy", "tyro"}
 
 
 def loaded_by(statement):

@@ -43,7 +43,7 @@ ONLY_IN = {
     "dp_accounting": ("privacy",),
     "jax_privacy": ("aggregators",),
 }
-COMMON = {"_version", "_files"}  # of the standard library only
+COMMON = {"_version", "_files", "_compilation_cache"}  # of the standard library only
 JAX = {"jax", "jaxlib", "optax"}
 WITHOUT_JAX = {"data", "report"}  # plain numpy; data sees jax through core's types at most
 IN_FUNCTIONS_ONLY = {"dp_accounting", "jax_privacy", "matplotlib"}

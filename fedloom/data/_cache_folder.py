@@ -13,14 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from .._files import replacing
+from .._files import replacing, user_cache
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The cache: `cache_dir`, else `$FEDLOOM_CACHE`, else `fedloom` in `$XDG_CACHE_HOME` or `~/.cache`. It is made."""
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(xdg) if os.path.isabs(xdg) else Path("~/.cache")  # its specification says to ignore a relative path
-    folder = Path(cache_dir or os.environ.get("FEDLOOM_CACHE") or base / "fedloom").expanduser()
+    """The cache: `cache_dir`, else `user_cache()`. It is made."""
+    folder = Path(cache_dir).expanduser() if cache_dir else user_cache()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
