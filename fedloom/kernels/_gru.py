@@ -5,8 +5,8 @@ gate gradients; the weight gradient is then a single product over all steps at o
 (`native/gru.h`); the scans below say what these compute.
 
 Equations: Cho et al. 2014 (arXiv:1406.1078), eq. 5-8, in Keras' two variants and its gate order z, r, h. Symbols below are theirs, with
-`x` for the input's share of each gate, W x + b. Free to change: anything that keeps the numbers, which `tests/models/test_recurrent.py`
-holds to those of Keras' own layer.
+`x` for the input's share of each gate, W x + b. Free to change: anything that keeps the numbers, which
+`tests/models/test_recurrent_layers.py` holds to those of Keras' own layer.
 """
 
 from __future__ import annotations

@@ -16,7 +16,10 @@ import jax
 import jax.numpy as jnp
 
 LIBRARY = Path(__file__).with_name("libkernels.so")
-TARGETS = ("gru_forward", "gru_backward")
+TARGETS = (
+    *("gru_forward", "gru_backward", "lstm_forward", "lstm_backward"),
+    *("conv_forward", "conv_input_gradient", "conv_weight_gradient", "max_pool_forward", "max_pool_backward"),
+)
 
 
 class Native(NamedTuple):
@@ -65,9 +68,14 @@ def native_or(reference: Callable[..., Any], kernel: Callable[..., Any], *argume
     return jax.lax.platform_dependent(*arguments, cpu=kernel, default=reference)
 
 
-def call(name: str, results: Any, *arguments: jax.Array, **attributes: Any) -> Any:
-    """Calls a kernel; `results` are the shapes of what it returns, as of `jax.eval_shape`. One after the other under `vmap`."""
-    return jax.ffi.ffi_call(f"fedloom_{name}", results, vmap_method="sequential")(*arguments, **attributes)
+def call(name: str, results: Any, *arguments: jax.Array, in_place: bool = False, **attributes: Any) -> Any:
+    """Calls a kernel; `results` are the shapes of what it returns, as of `jax.eval_shape`. One after the other under `vmap`.
+
+    With `in_place`, its first result takes the memory of its first argument, which XLA copies if somebody else needs it.
+    """
+    aliases = {0: 0} if in_place else None
+    kernel = jax.ffi.ffi_call(f"fedloom_{name}", results, vmap_method="sequential", input_output_aliases=aliases)
+    return kernel(*arguments, **attributes)
 
 
 def float32(*shape: int) -> jax.ShapeDtypeStruct:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 
-from ._recurrent import FusedGRU
+from . import _convolution, _recurrent
+
+FUSED = _recurrent.FUSED | _convolution.FUSED
+
+# Where those layers of Keras live that are made of their configuration and weights alone; preprocessing layers, for one, keep more.
+_COPIED = tuple(
+    f"keras.src.{place}."
+    for place in (
+        *(f"layers.{kind}" for kind in ("activations", "convolutional", "core", "merging", "pooling", "regularization", "reshaping")),
+        *("layers.normalization.batch_normalization", "models"),
+    )
+)
 
 
 def with_batch_size(model: keras.Model, batch_size: int | None, *, stateful: bool | None = None) -> keras.Model:
@@ -30,7 +43,7 @@ def with_batch_size(model: keras.Model, batch_size: int | None, *, stateful: boo
 
 
 def rebuild(model: keras.Model, batch_size: int | None, *, stateful: bool | None, fused: bool) -> keras.Model:
-    """A model of the same architecture and weight order, with fresh weights; `fused` swaps in `FusedGRU`."""
+    """A model of the same architecture and weight order, with fresh weights; `fused` swaps in layers with kernels of our own."""
     if not is_rebuildable(model):
         raise TypeError(
             f"The model must be built and Sequential or Functional to be rebuilt, got {type(model).__name__} {model.name!r}. "
@@ -44,8 +57,12 @@ def rebuild(model: keras.Model, batch_size: int | None, *, stateful: bool | None
         config = layer.get_config()
         if isinstance(layer, keras.layers.RNN) and stateful is not None:
             config["stateful"] = stateful
-        swap = fused and type(layer) is keras.layers.GRU
-        return (FusedGRU if swap else type(layer)).from_config(config)
+        if isinstance(layer, keras.layers.Bidirectional):
+            for name in ("layer", "backward_layer"):
+                inner = getattr(layer, "forward_layer" if name == "layer" else name)
+                config[name] = keras.saving.serialize_keras_object(clone_layer(inner))
+        kind = type(layer)
+        return (FUSED.get(kind, kind) if fused else kind).from_config(config)
 
     # JAX has no int64 unless asked, and Keras would warn at every call.
     inputs = keras.tree.map_structure(
@@ -59,6 +76,19 @@ def is_rebuildable(model: keras.Model) -> bool:
     """Whether `rebuild` can make this model anew: it is a built Sequential or Functional one."""
     functional = any(kind.__name__ == "Functional" for kind in type(model).__mro__)  # Keras has no public name for it
     return (functional or isinstance(model, keras.Sequential)) and model.built and bool(model.inputs)
+
+
+def with_fused_layers(model: keras.Model) -> keras.Model:
+    """A model without recurrent layers, rebuilt with fused ones; the model itself where that gains nothing or might not be the same."""
+    layers = layers_of(model)
+    same = all(f"{type(layer).__module__}.".startswith(_COPIED) for layer in layers)
+    if not (any(type(layer) in FUSED for layer in layers) and same and is_rebuildable(model)):
+        return model
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about what cannot be copied, which the next line answers
+            return rebuild(model, None, stateful=None, fused=True)
+    except (NotImplementedError, TypeError, ValueError):  # such as an activation of the user's own, which Keras does not find by name
+        return model
 
 
 def input_structure(model: keras.Model):

@@ -16,7 +16,7 @@ import numpy as np
 
 from fedloom.core import Batch, Model, Ratio
 
-from ._clone import input_structure, is_rebuildable, layers_of, rebuild
+from ._clone import input_structure, is_rebuildable, layers_of, rebuild, with_fused_layers
 from ._keras_weights import assign_weights, fresh_weights, save_model, weights_from
 from ._metrics import additive_metrics, compiled_metrics
 from ._optimizer import as_optax
@@ -165,12 +165,12 @@ def _elementwise(loss, masked: bool):
 
 
 def _prepare(model: keras.Model, rnn_state: str) -> keras.Model:
-    """The model to compute with: recurrent layers fused, their state on or off."""
+    """The model to compute with: fused where we have kernels, the state of recurrent layers on or off."""
     if rnn_state not in ("reset", "carry"):
         raise ValueError(f'rnn_state must be "reset" or "carry", got {rnn_state!r}.')
     recurrent = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.RNN)]
     if not recurrent:
-        return model
+        return with_fused_layers(model)
     if not is_rebuildable(model):
         raise ValueError(f"Model {model.name!r} has recurrent layers, so it must be Sequential or Functional, got {type(model).__name__}.")
     if rnn_state == "reset":

@@ -1,35 +1,108 @@
 """The swap of Keras' recurrent layers for fused ones: same weights, same numbers, a fraction of the training time.
 
-Free to change: which configurations are fused. With care: `FusedGRU` must keep the names and order of GRU's weights.
+Free to change: which configurations are fused. With care: a fused layer must keep the names and order of its Keras layer's weights.
 """
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import keras
 
-from fedloom.kernels import gru_sequence
+from fedloom.kernels import gru_sequence, lstm_sequence
+
+_HOLD = 1e30  # added to what the sigmoid of a gate is taken of, it makes the gate 1, exactly, and its gradient 0
+_NO_CUDNN = {"use_cudnn": False}  # a call of it cannot be vectorized over clients
 
 
+@keras.saving.register_keras_serializable("fedloom")  # so that wrappers such as Bidirectional can make it anew
 class FusedGRU(keras.layers.GRU):
-    """Keras' GRU with `gru_sequence` inside; what that does not cover (masks, dropout, other activations) runs as in Keras."""
+    """Keras' GRU with `gru_sequence` inside; what that does not cover (dropout, other activations) runs as in Keras."""
+
+    def __init__(self, units, **config):
+        super().__init__(units, **config | _NO_CUDNN)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """Overrides the loop over time only, so that every other feature of the layer stays Keras' own."""
-        if mask is not None or not _is_standard(self):
+        if not _is_standard(self):
             return super().inner_loop(sequences, initial_state, mask, training=training)
-        cell = self.cell
-        input_bias, recurrent_bias = cell.bias.value if self.reset_after else (cell.bias.value, jnp.zeros_like(cell.bias.value))
-        x = jnp.swapaxes(sequences, 0, 1) @ cell.kernel.value + input_bias
-        hidden = gru_sequence(x, initial_state[0], cell.recurrent_kernel.value, recurrent_bias, self.reset_after)
-        return hidden[-1], jnp.swapaxes(hidden, 0, 1), [hidden[-1]]
+        used = _used(self, mask)
+        input_bias, recurrent_bias = _gru_biases(self)
+        x = _input_share(self, sequences, used, input_bias)
+        if used is not None:
+            # z h + (1 - z) candidate keeps h where the update gate is 1.
+            x += jnp.where(used, 0, _HOLD)[..., None] * (jnp.arange(3 * self.units) < self.units)
+        hidden = gru_sequence(x, initial_state[0], self.cell.recurrent_kernel.value, recurrent_bias, self.reset_after)
+        return _as_keras(self, hidden, used, [hidden[-1]])
 
 
-def _is_standard(layer: keras.layers.GRU) -> bool:
+@keras.saving.register_keras_serializable("fedloom")
+class FusedLSTM(keras.layers.LSTM):
+    """Keras' LSTM with `lstm_sequence` inside; what that does not cover (dropout, other activations) runs as in Keras."""
+
+    def __init__(self, units, **config):
+        super().__init__(units, **config | _NO_CUDNN)
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        """Overrides the loop over time only, so that every other feature of the layer stays Keras' own."""
+        if not _is_standard(self):
+            return super().inner_loop(sequences, initial_state, mask, training=training)
+        used = _used(self, mask)
+        x = _input_share(self, sequences, used, self.cell.bias.value if self.use_bias else None)
+        h0, c0 = initial_state
+        ones = None if used is None else used.astype(x.dtype)
+        hidden, cell_state = lstm_sequence(x, h0, c0, self.cell.recurrent_kernel.value, ones)
+        return _as_keras(self, hidden, used, [hidden[-1], cell_state])
+
+
+FUSED = {keras.layers.GRU: FusedGRU, keras.layers.LSTM: FusedLSTM}
+
+
+def _is_standard(layer: FusedGRU | FusedLSTM) -> bool:
     return (
         layer.activation is keras.activations.tanh
         and layer.recurrent_activation is keras.activations.sigmoid
-        and layer.use_bias
-        and not (layer.dropout or layer.recurrent_dropout or layer.go_backwards or layer.unroll)
+        and not (layer.dropout or layer.recurrent_dropout or layer.unroll)
         and layer.compute_dtype == "float32"
     )
+
+
+def _in_order(layer: keras.layers.RNN, sequences: jax.Array) -> jax.Array:
+    """(batch, time, ...) -> (time, batch, ...), in the order in which the layer goes."""
+    sequences = jnp.swapaxes(sequences, 0, 1)
+    return jnp.flip(sequences, 0) if layer.go_backwards else sequences
+
+
+def _used(layer: keras.layers.RNN, mask: jax.Array | list | None) -> jax.Array | None:
+    """Which steps are not masked, in the layer's order; (time, batch). None for all."""
+    if isinstance(mask, list | tuple):
+        mask = mask[0]
+    if mask is None:
+        return None
+    used = _in_order(layer, jnp.asarray(mask).astype(bool))
+    return used.reshape(*used.shape[:2], -1).any(-1)  # Keras' rule where a mask has a value for each feature
+
+
+def _input_share(layer: FusedGRU | FusedLSTM, sequences: jax.Array, used: jax.Array | None, bias: jax.Array | None) -> jax.Array:
+    """W x + b for all gates and steps; (time, batch, gates)."""
+    inputs = _in_order(layer, sequences)
+    if used is not None:
+        inputs = jnp.where(used[..., None], inputs, 0)  # masked inputs may be anything, NaN too
+    # Of two matrices: the gradient of a product of three-dimensional arrays costs a transposed copy.
+    x = inputs.reshape(-1, inputs.shape[-1]) @ layer.cell.kernel.value
+    return (x if bias is None else x + bias).reshape(*inputs.shape[:2], -1)
+
+
+def _gru_biases(layer: FusedGRU) -> tuple[jax.Array | None, jax.Array]:
+    """Of the input's share and of the recurrent product."""
+    none = jnp.zeros(3 * layer.units, layer.compute_dtype)
+    if not layer.use_bias:
+        return None, none
+    return tuple(layer.cell.bias.value) if layer.reset_after else (layer.cell.bias.value, none)
+
+
+def _as_keras(layer: FusedGRU | FusedLSTM, hidden: jax.Array, used: jax.Array | None, states: list[jax.Array]):
+    """Last output, all outputs, states: masked steps repeat the output before them, or give zeros if the layer says so."""
+    if used is not None and layer.zero_output_for_mask:
+        hidden = jnp.where(used[..., None], hidden, 0)
+    return hidden[-1], jnp.swapaxes(hidden, 0, 1), states

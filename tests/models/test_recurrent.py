@@ -1,17 +1,13 @@
-"""Fused recurrent layers have Keras' numbers, forwards and backwards; RNN state goes where it is told and nowhere else."""
+"""Models with recurrent layers: fused ones are swapped in, and RNN state goes where it is told and nowhere else."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import fedloom as fl
 from fedloom.core import Batch
 from fedloom.models import _recurrent
-from fedloom.models._recurrent import FusedGRU
 
 import keras  # isort: skip  after fedloom, so that it runs on JAX
 
@@ -32,104 +28,13 @@ def random(*shape):
 
 @pytest.fixture
 def fused(monkeypatch):
-    """The calls of the fused kernel."""
-    calls, original = [], _recurrent.gru_sequence
-    monkeypatch.setattr(_recurrent, "gru_sequence", lambda *args: calls.append(args) or original(*args))
+    """The calls of the fused kernels."""
+    calls = []
+    for name in ("gru_sequence", "lstm_sequence"):
+        original = getattr(_recurrent, name)
+        monkeypatch.setattr(_recurrent, name, lambda *args, original=original: calls.append(args) or original(*args))
     return calls
 
-
-def layers(units, features, **config):
-    """Keras' GRU and the fused one with the same random weights, biases too."""
-    pair = keras.layers.GRU(units, **config), FusedGRU(units, **config)
-    for layer in pair:
-        layer.build((2 if layer.stateful else None, None, features))
-    values = [0.7 * random(*w.shape) for w in pair[0].weights]
-    for layer in pair:
-        layer.set_weights(values)
-    return pair
-
-
-def outputs_and_gradients(layer, x, h0=None, mask=None):
-    """Outputs, and the gradients of a nonlinear function of all of them, w.r.t. inputs, every weight and the initial state."""
-    given = [x, [w.value for w in layer.trainable_variables], h0]
-
-    def call(x, weights, h0):
-        out, _ = layer.stateless_call(
-            weights, [v.value for v in layer.non_trainable_variables], x, mask=mask, initial_state=None if h0 is None else [h0]
-        )
-        return sum((jnp.sin(part + i) ** 2).sum() for i, part in enumerate(jax.tree.leaves(out))), out
-
-    return jax.jit(jax.grad(call, argnums=(0, 1) if h0 is None else (0, 1, 2), has_aux=True))(*given)
-
-
-def assert_same(pair, *args, **kwargs):
-    want, got = (outputs_and_gradients(layer, *args, **kwargs) for layer in pair)
-    assert jax.tree.structure(got) == jax.tree.structure(want)
-    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5), got, want)
-    assert all(np.abs(gradient).max() > 0 for gradient in jax.tree.leaves(got[0])), "or nothing was compared"
-
-
-@pytest.mark.parametrize("reset_after", [True, False])
-@settings(max_examples=3, deadline=None)
-@given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.booleans(), st.integers(0, 99))
-def test_outputs_and_gradients_are_those_of_keras(reset_after, batch, time, features, units, sequences, seed_):
-    seed(seed_)
-    pair = layers(units, features, reset_after=reset_after, return_sequences=sequences)
-    assert_same(pair, random(batch, time, features), random(batch, units))
-
-
-@pytest.mark.parametrize("config", [{}, {"return_state": True}, {"return_state": True, "return_sequences": True}], ids=str)
-@pytest.mark.parametrize("reset_after", [True, False])
-def test_last_outputs_and_states_are_those_of_keras(reset_after, config, fused):
-    assert_same(layers(4, 3, reset_after=reset_after, **config), random(2, 5, 3))
-    assert fused
-
-
-@pytest.mark.parametrize(
-    "config",
-    [{"use_bias": False}, {"activation": "relu"}, {"recurrent_activation": "hard_sigmoid"}, {"go_backwards": True}, {"unroll": True}],
-    ids=str,
-)
-def test_what_is_not_fused_runs_as_in_keras(config, fused):
-    assert_same(layers(4, 3, return_sequences=True, **config), random(2, 5, 3), random(2, 4))
-    assert not fused
-
-
-def test_masked_steps_are_those_of_keras(fused):
-    """A masked step keeps the state and repeats the output before it; padding before, between and after."""
-    mask = np.array([[True, True, True, False, False], [False, True, False, True, True]])
-    assert_same(layers(4, 3, return_sequences=True), random(2, 5, 3), random(2, 4), mask=mask)
-    assert not fused
-
-
-def test_a_long_sequence_stays_close():
-    """Rounding does not pile up over 300 steps."""
-    pair = layers(8, 3, return_sequences=True)
-    x = random(2, 300, 3)
-    np.testing.assert_allclose(pair[1](x), pair[0](x), atol=1e-5)
-
-
-def test_the_fused_layer_has_the_weights_of_keras():
-    pair = layers(4, 3)
-    assert [(w.name, w.shape) for w in pair[0].weights] == [(w.name, w.shape) for w in pair[1].weights]
-    assert pair[1].get_config() == {**pair[0].get_config(), "name": pair[1].name}
-
-
-def test_a_stateful_layer_goes_on_where_it_stopped():
-    """Two halves of a sequence give the whole; after a reset, the first half again."""
-    config = {"return_sequences": True, "stateful": True}
-    for layer in layers(4, 3, **config):
-        x = random(2, 6, 3)
-        stateless = FusedGRU(4, return_sequences=True)
-        stateless.build((None, None, 3))
-        stateless.set_weights(layer.get_weights())
-        halves = [layer(x[:, :2]), layer(x[:, 2:])]
-        np.testing.assert_allclose(np.concatenate(halves, axis=1), stateless(x), atol=1e-6)
-        layer.reset_state()
-        np.testing.assert_allclose(layer(x[:, :2]), halves[0], atol=1e-6)
-
-
-# Models
 
 VOCABULARY, ROWS, TIME = 6, 2, 3
 
@@ -172,7 +77,7 @@ def test_the_loss_is_that_of_the_keras_model(kind, functional, fused):
     model = text_model(kind, batch=None, functional=functional)
     ours, text = from_keras(model), ids(3, TIME + 1)
     value, _ = ours.loss(*ours.weights_from(model), (), batch_of(text), jax.random.key(0))
-    assert bool(fused) == (kind == "GRU")
+    assert bool(fused) == (kind in ("GRU", "LSTM"))
     want = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(text[:, 1:], model(text[:, :-1]))
     assert float(value) == pytest.approx(float(want), rel=1e-5)
 

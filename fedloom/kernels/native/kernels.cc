@@ -1,7 +1,10 @@
 // Compiled once per instruction set, as FEDLOOM_ISA.
 #include "kernels.h"
 
+#include "conv.h"
 #include "gru.h"
+#include "lstm.h"
+#include "pool.h"
 
 namespace fedloom {
 
@@ -15,6 +18,13 @@ const Kernels FEDLOOM_TABLE(FEDLOOM_ISA) = {
     FEDLOOM_STRING(FEDLOOM_ISA),
     FEDLOOM_ISA::gru_forward,
     FEDLOOM_ISA::gru_backward,
+    FEDLOOM_ISA::lstm_forward,
+    FEDLOOM_ISA::lstm_backward,
+    FEDLOOM_ISA::conv_forward,
+    FEDLOOM_ISA::conv_input_gradient,
+    FEDLOOM_ISA::conv_weight_gradient,
+    FEDLOOM_ISA::max_pool_forward,
+    FEDLOOM_ISA::max_pool_backward,
 };
 
 }  // namespace fedloom

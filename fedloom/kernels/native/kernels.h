@@ -7,7 +7,7 @@ namespace fedloom {
 
 // Arrays are dense, float32, in C order; sequences are (steps, batch, ...). Names and equations are those of the reference in Python.
 // Units rounded up to whole panels of any instruction set.
-inline size_t padded(long units) { return (units + 31) / 32 * 32; }
+inline size_t padded(long units, long panel = 32) { return (units + panel - 1) / panel * panel; }
 
 struct GruForward {
   long steps, batch, units;
@@ -27,10 +27,98 @@ struct GruBackward {
   size_t scratch() const { return 3 * units * padded(units); }
 };
 
+struct LstmForward {
+  long steps, batch, units;
+  const float *x, *h0, *c0, *kernel, *mask;  // (steps, batch, 4 units), (batch, units) twice, (units, 4 units), (steps, batch) or null
+  float *hidden, *cells, *gates;  // (steps, batch, units) twice, (steps, batch, 4 units); `gates` may be `x`
+
+  size_t scratch() const { return 4 * units * padded(units); }
+};
+
+struct LstmBackward {
+  long steps, batch, units;
+  const float *grad, *grad_cell, *c0, *cells, *gates, *kernel, *mask;
+  float *dx, *dh0, *dc0;  // (steps, batch, 4 units), (batch, units) twice; `dx` may be `gates`
+
+  size_t scratch() const { return 4 * units * padded(units, 64); }
+};
+
+// The shapes of a convolution, with zeros around the input: `top` rows above it and `left` columns beside it, and as many on the other sides as
+// the last windows need.
+struct Convolution {
+  long images, rows, columns, channels, kernel_rows, kernel_columns, filters, out_rows, out_columns;
+  long row_stride, column_stride, top, left;
+  bool relu;
+
+  // Floats of scratch memory: the packed kernel, and for every member an image with its zeros.
+  size_t packed(long across) const { return kernel_rows * kernel_columns * (filters * channels / across) * padded(across); }
+  size_t padded_image() const {
+    const long wide = (out_columns + kernel_columns) * column_stride + columns + left + kernel_columns;
+    return padded(highest(rows * channels, out_rows * filters) * wide);
+  }
+  static long highest(long a, long b) { return a > b ? a : b; }
+
+  long block_rows() const { return highest(96 / highest(out_columns, 1), 1); }  // of the output that a weight gradient is summed over at a time
+};
+
+struct ConvForward {
+  Convolution shape;
+  const float *x, *kernel, *bias;  // (images, rows, columns, channels), (kernel rows, kernel columns, channels, filters), (filters,)
+  float* y;                        // (images, out rows, out columns, filters)
+  long threads = Team::threads();  // with scratch memory of their own
+
+  size_t scratch() const { return shape.packed(shape.filters) + threads * shape.padded_image(); }
+};
+
+struct ConvInputGradient {
+  Convolution shape;
+  const float *grad, *y, *kernel;  // `y` is not read unless there is a relu
+  float* dx;
+  long threads = Team::threads();
+
+  size_t scratch() const { return shape.packed(shape.channels) + threads * shape.padded_image(); }
+};
+
+struct ConvWeightGradient {
+  Convolution shape;
+  const float *x, *grad, *y;
+  float *d_kernel, *d_bias;
+  long threads = Team::threads();
+
+  size_t scratch() const { return threads * member_scratch(); }
+  size_t member_scratch() const {
+    const long taps = shape.kernel_rows * (shape.kernel_columns * shape.channels + 12);  // in whole tiles
+    return padded(padded(shape.filters) * (taps + 1 + shape.block_rows() * shape.out_columns) + shape.padded_image());
+  }
+};
+
+struct MaxPool {
+  long images, rows, columns, channels, window_rows, window_columns, out_rows, out_columns;
+  const float* x;
+  float* y;
+
+  size_t scratch() const { return 0; }
+};
+
+struct MaxPoolGradient {
+  long images, rows, columns, channels, window_rows, window_columns, out_rows, out_columns;
+  const float *x, *grad;
+  float* dx;
+
+  size_t scratch() const { return 0; }
+};
+
 struct Kernels {
   const char* name;
   void (*gru_forward)(const GruForward&, Team&, long member);
   void (*gru_backward)(const GruBackward&, Team&, long member);
+  void (*lstm_forward)(const LstmForward&, Team&, long member);
+  void (*lstm_backward)(const LstmBackward&, Team&, long member);
+  void (*conv_forward)(const ConvForward&, Team&, long member);
+  void (*conv_input_gradient)(const ConvInputGradient&, Team&, long member);
+  void (*conv_weight_gradient)(const ConvWeightGradient&, Team&, long member);
+  void (*max_pool_forward)(const MaxPool&, Team&, long member);
+  void (*max_pool_backward)(const MaxPoolGradient&, Team&, long member);
 };
 
 }  // namespace fedloom

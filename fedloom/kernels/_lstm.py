@@ -1,0 +1,114 @@
+"""An LSTM over a whole sequence as one differentiable function, as `_gru.py` has it for a GRU.
+
+The backward pass only collects the gate gradients; the weight gradient is then a single product over all steps at once. On a CPU, both
+loops are native kernels (`native/lstm.h`); the scans below say what these compute.
+
+Equations: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000 (doi:10.1162/089976600300015015), in Keras' gate order
+i, f, c, o; `x` is the input's share of each gate, W x + b. Free to change: anything that keeps the numbers, which
+`tests/models/test_recurrent_layers.py` holds to those of Keras' own layer.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ._native import call, float32, native_or
+
+
+def lstm_sequence(
+    x: jax.Array, h0: jax.Array, c0: jax.Array, kernel: jax.Array, mask: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Hidden states of an LSTM.
+
+    Args:
+        x: The input's share of the gates i, f, c, o, with the bias; (time, batch, 4 units).
+        h0: Hidden state before the first step; (batch, units).
+        c0: Cell state before the first step; (batch, units).
+        kernel: Recurrent kernel; (units, 4 units).
+        mask: Where it is 0, both states are held, and gradients pass by that step; (time, batch). None for no such steps.
+
+    Returns:
+        The hidden state after every step, (time, batch, units), and the cell state after the last one, (batch, units).
+    """
+    if mask is None:
+        mask = jnp.zeros(0, x.dtype)
+    return cast(tuple[jax.Array, jax.Array], _lstm_sequence(x, h0, c0, kernel, mask))
+
+
+@jax.custom_vjp
+def _lstm_sequence(x, h0, c0, kernel, mask):
+    return _forward(x, h0, c0, kernel, mask)[0]
+
+
+def _forward(x, h0, c0, kernel, mask):
+    gates, hidden, cells = native_or(_scan, _native_forward, x, h0, c0, kernel, mask)
+    return (hidden, cells[-1]), (h0, c0, hidden, cells, gates, kernel, mask)
+
+
+def _native_forward(x, h0, c0, kernel, mask):
+    states = float32(*x.shape[:2], h0.shape[1])
+    return tuple(call("lstm_forward", [float32(*x.shape), states, states], x, h0, c0, kernel, mask, in_place=True))
+
+
+def _scan(x, h0, c0, kernel, mask):
+    def step(state, inputs):
+        (h, c), (x_t, *mask_t) = state, inputs
+        i, f, candidate, o = jnp.split(x_t + h @ kernel, 4, axis=-1)
+        i, f, candidate, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(candidate), jax.nn.sigmoid(o)
+        cell = f * c + i * candidate
+        h, c = _held(mask_t, (h, c), (o * jnp.tanh(cell), cell))
+        return (h, c), (jnp.concatenate([i, f, candidate, o], axis=-1), h, c)
+
+    return lax.scan(step, (h0, c0), _with(mask, x))[1]
+
+
+def _with(mask, *sequences):
+    return (*sequences, mask) if mask.size else sequences
+
+
+def _held(mask_t, before, after):
+    """`after`, or `before` in the rows that the mask, if there is one, leaves out."""
+    if not mask_t:
+        return after
+    held = mask_t[0][:, None] == 0
+    return jax.tree.map(lambda old, new: jnp.where(held, old, new), before, after)
+
+
+def _backward(residuals, gradients):
+    h0, c0, hidden, cells, gates, kernel, mask = residuals
+    grad_hidden, grad_cell = gradients
+    dx, dh0, dc0 = native_or(_scan_back, _native_backward, gates, grad_hidden, grad_cell, c0, cells, kernel, mask)
+    previous = jnp.concatenate([h0[None], hidden[:-1]])
+    d_kernel = previous.reshape(-1, h0.shape[1]).T @ dx.reshape(-1, kernel.shape[1])
+    return dx, dh0, dc0, d_kernel, jnp.zeros_like(mask)
+
+
+def _native_backward(gates, grad_hidden, grad_cell, c0, cells, kernel, mask):
+    results = [float32(*gates.shape), float32(*c0.shape), float32(*c0.shape)]
+    return tuple(call("lstm_backward", results, gates, grad_hidden, grad_cell, c0, cells, kernel, mask, in_place=True))
+
+
+def _scan_back(gates, grad_hidden, grad_cell, c0, cells, kernel, mask):
+    previous, transposed = jnp.concatenate([c0[None], cells[:-1]]), kernel.T
+
+    def step(state, inputs):
+        (dh, dc), (gates_t, grad, c_before, c, *mask_t) = state, inputs
+        i, f, candidate, o = jnp.split(gates_t, 4, axis=-1)
+        dh, shown = dh + grad, jnp.tanh(c)
+        d_cell = dc + dh * o * (1 - shown**2)
+        di = d_cell * candidate * i * (1 - i)
+        df = d_cell * c_before * f * (1 - f)
+        d_candidate = d_cell * i * (1 - candidate**2)
+        do = dh * shown * o * (1 - o)
+        dx = jnp.concatenate([di, df, d_candidate, do], axis=-1)
+        return _held(mask_t, ((dh, dc), jnp.zeros_like(dx)), ((dx @ transposed, d_cell * f), dx))
+
+    (dh0, dc0), dx = lax.scan(step, (jnp.zeros_like(c0), grad_cell), _with(mask, gates, grad_hidden, previous, cells), reverse=True)
+    return dx, dh0, dc0
+
+
+_lstm_sequence.defvjp(_forward, _backward)
