@@ -157,5 +157,6 @@ def _norm(value: PyTree) -> jax.Array:
 
 
 def _all_finite(tree: PyTree) -> jax.Array:
-    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    # Flat, for XLA on a CPU loops over narrow rows four times as slowly.
+    leaves = [jnp.isfinite(jnp.ravel(leaf)).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
     return jnp.stack(leaves).all() if leaves else jnp.bool_(True)

@@ -4,6 +4,7 @@ from . import partitioners as partitioners
 from ._batching import Batching as Batching
 from ._batching import as_batch as as_batch
 from ._batching import pooled_batches as pooled_batches
+from ._client_batches import ClientBatches as ClientBatches
 from ._federated import Examples as Examples
 from ._federated import FederatedDataset as FederatedDataset
 from ._load import load as load
@@ -48,6 +49,7 @@ from .storage import convert as convert
 
 __all__ = [
     "Batching",
+    "ClientBatches",
     "CohortSampler",
     "DATASETS",
     "DatasetInfo",

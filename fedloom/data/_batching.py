@@ -11,7 +11,10 @@ import numpy as np
 
 from fedloom.core import Batch
 
+from ._client_batches import ClientBatches, shuffled
 from ._federated import Examples, num_examples
+
+_NAMES = {"x", "y", "sample_weight"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +53,36 @@ class Batching:
             >>> [b.real.tolist() for b in batching.batches({"x": np.arange(3), "y": np.arange(3)}, client="ada")]
             [[1.0, 1.0], [1.0, 0.0]]
         """
-        columns = _columns(examples, client)
-        count = num_examples(columns, client=client)
-        done = 0
-        for epoch in range(self.epochs):
-            order = np.arange(count)
-            if self.shuffle:
-                order = np.random.default_rng([seed, round_number, epoch, *client.encode()]).permutation(count)
-            for start in range(0, count, self.size):
-                rows = order[start : start + self.size]
-                if len(rows) < self.size and self.remainder == "drop":
-                    break
-                if done == self.max_batches:
-                    return
-                yield _take(columns, rows, self.size)
-                done += 1
+        return iter(self.plan(examples, client=client, seed=seed, round_number=round_number))
+
+    def plan(
+        self, examples: Examples, rows: np.ndarray | None = None, *, client: str, seed: int = 0, round_number: int = 0
+    ) -> ClientBatches:
+        """The same batches, of which nothing is copied yet.
+
+        Args:
+            examples: The columns of the client, or those of many.
+            rows: Which rows of the columns are the client's examples, int64 (n,); None says all.
+            client: Its id.
+            seed: Of the run.
+            round_number: From 0.
+
+        Raises:
+            ValueError: The columns are not as expected; the message names the client.
+        """
+        columns = _columns(examples, client, rows)
+        count = len(rows) if rows is not None else num_examples(columns, client=client)
+        per_epoch = count // self.size if self.remainder == "drop" else -(-count // self.size)
+        num_batches = self.epochs * per_epoch
+        if self.max_batches is not None:
+            num_batches = min(num_batches, self.max_batches)
+
+        def order(epoch: int) -> np.ndarray:
+            if not self.shuffle:
+                return np.arange(count)
+            return shuffled(count, client=client, seed=seed, round_number=round_number, epoch=epoch)
+
+        return ClientBatches(columns, rows, size=self.size, num_batches=num_batches, per_epoch=per_epoch, order=order)
 
 
 def pooled_batches(clients: Iterable[tuple[str, Examples]], size: int) -> Iterator[Batch]:
@@ -123,17 +141,18 @@ def _arrays(part: Any) -> Any:
     return {name: np.asarray(value) for name, value in part.items()} if isinstance(part, Mapping) else np.asarray(part)
 
 
-def _columns(examples: Examples, client: str) -> dict[str, np.ndarray]:
-    names = set(examples)
-    if not {"x"} <= names <= {"x", "y", "sample_weight"}:
+def _columns(examples: Examples, client: str, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    names = examples.keys()
+    if "x" not in names or not names <= _NAMES:
         raise ValueError(
             f"Client {client!r} must have the columns x and y (or x alone, for a loss without labels), and sample_weight if there are "
             f"weights, got {sorted(names)}. "
             "Make them with `dataset.map(fn)`, for text with fl.text.CharWindows."
         )
     if "sample_weight" in names:
-        _check_weights(np.asarray(examples["sample_weight"]), f" of client {client!r}")
-    return {name: np.asarray(column) for name, column in examples.items()}
+        weights = np.asarray(examples["sample_weight"])
+        _check_weights(weights if rows is None else weights[rows], f" of client {client!r}")
+    return {name: column if type(column) is np.ndarray else np.asarray(column) for name, column in examples.items()}
 
 
 def _check_weights(weights: np.ndarray, whose: str = "") -> None:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 _IDS_AT_ONCE = 1 << 16  # turned into Python strings while iterating
 _FEW = 1 << 12  # ids that are looked up one by one
+_REMEMBERED = 1 << 14  # positions that are kept, at some 150 bytes each
 
 
 class ClientTable(Mapping[str, int]):
@@ -37,7 +38,7 @@ class ClientTable(Mapping[str, int]):
         self.id_array = ids
         self.size_array = sizes
         self.by_id = by_id
-        self._last: tuple[str, int] | None = None
+        self._found: dict[str, int] = {}  # by the last searches
 
     @classmethod
     def from_arrays(cls, ids: pa.Array | Sequence[str], sizes: np.ndarray) -> ClientTable:
@@ -65,14 +66,14 @@ class ClientTable(Mapping[str, int]):
         """Where this client stands in the order, or None."""
         if not isinstance(client_id, str):
             return None
-        # A data set looks whether it has a client, and then the reader where that client is.
-        if (last := self._last) is not None and last[0] == client_id:
-            return last[1]
+        # A cohort is looked up when it is chosen, when a data set is asked whether it has a client, and when that client is read.
+        if (position := self._found.get(client_id)) is not None:
+            return position
         found = bisect.bisect_left(range(len(self)), client_id, key=self._kth)
         if found == len(self) or self._kth(found) != client_id:
             return None
         position = found if self.by_id is None else int(self.by_id[found])
-        self._last = client_id, position  # one assignment, so that threads may do this at once
+        self._remember([client_id], [position])
         return position
 
     def positions(self, client_ids: Sequence[str]) -> np.ndarray:
@@ -89,6 +90,7 @@ class ClientTable(Mapping[str, int]):
             positions = pc.fill_null(pc.index_in(wanted, value_set=self.id_array), -1).to_numpy().astype(np.int64)
         if (positions < 0).any():
             raise KeyError(client_ids[int(np.argmax(positions < 0))])
+        self._remember(client_ids, positions.tolist())
         return positions
 
     def take(self, positions: np.ndarray) -> ClientTable:
@@ -116,13 +118,22 @@ class ClientTable(Mapping[str, int]):
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), _IDS_AT_ONCE):
-            yield from self.id_array[start : start + _IDS_AT_ONCE].to_pylist()
+            ids = self.id_array[start : start + _IDS_AT_ONCE].to_pylist()
+            self._remember(ids, range(start, start + len(ids)))
+            yield from ids
 
     def __len__(self) -> int:
         return len(self.id_array)
 
     def __repr__(self) -> str:
         return f"<ClientTable of {len(self)} clients>"
+
+    def _remember(self, ids: Sequence[str], positions: Iterable[int]) -> None:
+        if len(ids) > _REMEMBERED:
+            return
+        if len(self._found) + len(ids) > _REMEMBERED:
+            self._found = {}  # one assignment, so that threads may do this at once
+        self._found.update(zip(ids, positions, strict=True))
 
     def _kth(self, k: int) -> str:
         """The id at place k of the sorted order. Arrow sorts by UTF-8 bytes, which is Python's order of strings."""

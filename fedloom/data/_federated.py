@@ -20,6 +20,19 @@ Examples = Mapping[str, np.ndarray]
 _TOO_MANY_TO_COMPARE = 20_000  # ids, to suggest one that resembles a mistyped one
 
 
+class RowReader:
+    """What reads clients out of one table, and can say which rows are whose."""
+
+    def __call__(self, client_id: str) -> Examples:
+        """The client's columns."""
+        columns, own = self.rows(client_id)
+        return {name: column[own] for name, column in columns.items()}
+
+    def rows(self, client_id: str) -> tuple[Examples, np.ndarray]:
+        """The columns of the table, and the client's rows in its order, int64 (n,)."""
+        raise NotImplementedError
+
+
 class FederatedDataset(Mapping[str, Examples]):
     """Examples by client, lazily read: nothing is touched until a client is looked up.
 
@@ -108,6 +121,22 @@ class FederatedDataset(Mapping[str, Examples]):
                 f"{_nearest(client_id, self._sizes)}; `client_ids` lists them all."
             )
         return self._read(client_id)
+
+    def rows(self, client_id: str) -> tuple[Examples, np.ndarray | None]:
+        """A client's examples where they lie, for whoever copies them anyway: columns, and which of their rows are the client's.
+
+        Returns:
+            The columns, and row numbers, int64 (n,), in the client's order; or the client's own columns, as a look-up gives them, and None.
+
+        Example:
+            >>> from fedloom.data import partition, partitioners
+            >>> columns, rows = partition({"x": np.array([3, 1, 2])}, partitioners.iid(), num_clients=1).rows("0")
+            >>> columns["x"].tolist(), sorted(rows.tolist())
+            ([3, 1, 2], [0, 1, 2])
+        """
+        if isinstance(self._read, RowReader) and client_id in self._sizes:
+            return self._read.rows(client_id)
+        return self[client_id], None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sizes)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ._clients import ClientTable
-from ._federated import Examples, FederatedDataset
+from ._federated import Examples, FederatedDataset, RowReader
 from .partitioners import Columns, Partitioner, Shares
 from .partitioners._rows import check_whole
 
@@ -51,12 +51,20 @@ def partition(
         raise ValueError(f"The partitioner must give rows from 0 to {table.num_rows - 1}, got {shares.rows.min()} to {shares.rows.max()}.")
     width = len(str(len(shares) - 1))
     clients = ClientTable.from_arrays(shares.ids or [f"{i:0{width}d}" for i in range(len(shares))], shares.sizes)
-    return FederatedDataset(clients, partial(_read, table, shares.rows, shares.borders, clients), name=name)
+    return FederatedDataset(clients, _Rows(dict(table), shares.rows, shares.borders, clients), name=name)
 
 
-def _read(table: Columns, rows: np.ndarray, borders: np.ndarray, clients: ClientTable, client_id: str) -> Examples:
-    place = clients.position(client_id)
-    if place is None:
-        raise KeyError(client_id)
-    own = rows[borders[place] : borders[place + 1]]
-    return {name: column[own] for name, column in table.items()}
+@dataclass(frozen=True)
+class _Rows(RowReader):
+    """Reads clients out of the table."""
+
+    table: dict[str, np.ndarray]
+    all_rows: np.ndarray
+    borders: np.ndarray  # where in `all_rows` each client begins, and where the last one ends
+    clients: ClientTable
+
+    def rows(self, client_id: str) -> tuple[Examples, np.ndarray]:
+        place = self.clients.position(client_id)
+        if place is None:
+            raise KeyError(client_id)
+        return self.table, self.all_rows[self.borders[place] : self.borders[place + 1]]

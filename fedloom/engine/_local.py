@@ -1,281 +1,173 @@
-"""The local executor: a cohort as one stream of batches through one compiled loop.
+"""The local executor: a cohort as blocks of batches through one compiled loop.
 
-The stream is cut into blocks of a fixed number of batches. Clients begin and end anywhere in a block, marked by flags, which are data: a
-new cohort never compiles anew. While the device works on a block, the host reads, prepares and batches the next ones: work is handed over
-without waiting for it, so a thread for reading would gain nothing. Memory is a few copies of the weights and a few blocks, whatever the
-size of the cohort.
+While a device works on a block, the host reads, prepares and batches the next ones: work is handed over without waiting for it, so a
+thread for reading would gain nothing. Memory is a few copies of the weights per lane and a few blocks, whatever the size of the cohort.
 
-Where clients are reported one by one, no block holds more than one client, and what a client kept goes in and out with its blocks.
+Lanes (see `_lanes`) come in groups: the lanes of a group are vectorized on one device, and groups are spread over the devices. Every group
+runs the same program, so it does not matter to a single bit how many devices there are.
+
+Where clients are reported one by one, there is one lane, no block holds more than one client, and what a client kept goes in and out with
+its blocks.
 """
 
 from __future__ import annotations
 
 import collections
-import time
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
-from fedloom.core import (
-    CLIENTS_PER_PARTIAL_SUM,
-    NOTHING_KEPT,
-    Aggregator,
-    Algorithm,
-    Array,
-    Batch,
-    ClientFailure,
-    ClientReport,
-    Kept,
-    Pass,
-    PyTree,
-    RoundSums,
-    add_sums,
-    client_key,
-    contribute,
-    empty_sums,
-    stack_contributions,
-    step_key,
-)
+from fedloom.core import NOTHING_KEPT, Aggregator, Algorithm, ClientFailure, ClientReport, Kept, stack_contributions
 
+from ._blocks import Block, Buffers, Empty, Slot, blocks
 from ._cohort import Client, Cohort
+from ._lanes import Lane, LaneWork, Round
+from ._number_of_lanes import default_lanes
+from ._waiting import Clock, Waited, Watch
+from ._works import Kind, Work, works
 
-MAX_BATCHES_PER_BLOCK = 16
-MAX_BYTES_PER_BLOCK = 64 * 2**20
 BLOCKS_IN_FLIGHT = 2
-
-
-class _Lane(NamedTuple):
-    """What goes from batch to batch."""
-
-    local: PyTree  # of the client at work
-    partial: RoundSums  # over the clients of the current partial sum
-    total: RoundSums
-
-
-class _Slot(NamedTuple):
-    """A batch and its place in the stream; in a block, each field has a leading axis."""
-
-    batch: Batch
-    client: Array  # index in the cohort
-    step: Array  # of that client, from 0
-    number: Array  # of the pass over its batches
-    first: Array  # whether the client begins here
-    last: Array  # whether it ends here
-
-
-class _Block(NamedTuple):
-    slots: _Slot  # with a leading axis, filled up to the capacity
-    count: int  # of slots that are real
-    client: int  # index of the last client in it
-    ends: bool  # whether that client ends in it
-
-
-class _Empty(NamedTuple):
-    client: int  # index of a client without batches
-
-
-class Waited(NamedTuple):
-    """Seconds in which the device had nothing to do because the next block was not there, as far as can be seen without disturbing it."""
-
-    at_least: float = 0.0  # waits that began with the device idle
-    at_most: float = 0.0  # and those in which it became so
+_log = logging.getLogger("fedloom")
 
 
 class LocalExecutor:
-    """Compiled, on this host's default device; see `Executor`.
+    """Compiled, on this host's devices; see `Executor`.
 
     Args:
         algorithm: What clients do.
         aggregator: What becomes of their contributions.
-        reports: Whether `run` reports every client by itself.
+        reports: Whether `run` reports every client by itself; then there is one lane, whatever else is asked for.
+        lanes: Clients at work at a time in each group, vectorized; None chooses by the size of the model and the kind of device, see
+            `default_lanes`. It decides the order in which contributions are added, and so the last bits of the sums.
+        groups: Of lanes; None takes one per device. Bits depend on it as on `lanes`.
+        devices: Which take the groups in turn; None takes all of the default backend. They change no bit.
 
     Attributes:
         waited: Of the last `run`, from its beginning to its last block.
+        lanes: Of a group; None before the first `run` with batches, if it is chosen there.
+
+    Raises:
+        ValueError: `lanes`, `groups` or `devices` is not at least one.
     """
 
-    def __init__(self, algorithm: Algorithm, aggregator: Aggregator, *, reports: bool = False):
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        aggregator: Aggregator,
+        *,
+        reports: bool = False,
+        lanes: int | None = None,
+        groups: int | None = None,
+        devices: Sequence[Any] | None = None,
+    ):
+        for name, number in (("lanes", lanes), ("groups", groups), ("devices", devices if devices is None else len(devices))):
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}. Leave it out for the default.")
         self._algorithm, self._aggregator, self._gives_reports = algorithm, aggregator, reports
+        self._devices, self._groups = devices, 1 if reports else groups
+        self.lanes = 1 if reports else lanes
         self.waited = Waited()
-        self._open = jax.jit(self._open)
-        self._run_block = jax.jit(self._run_block, donate_argnums=2)
-        self._run_empty_client = jax.jit(self._run_empty_client, donate_argnums=2)
+        self._buffers = Buffers()
+        self._in_flight: collections.deque[_InFlight] = collections.deque()
+        work = LaneWork(algorithm, aggregator, reports=reports)
+        self._open = jax.jit(work.open, static_argnums=0)
+        self._one = jax.jit(work.one, donate_argnums=1)
+        self._many = jax.jit(work.many, static_argnums=0, donate_argnums=2)
+        self._empty_client = jax.jit(work.empty_client, static_argnums=0, donate_argnums=2)
+        self._close = jax.jit(work.close, static_argnums=1)
 
     def run(self, message, aggregator_state, cohort: Cohort, key, round_number: int, blank: Kept = NOTHING_KEPT):
         """See `Executor.run`."""
         clients = list(cohort)
-        lane = self._open(message, aggregator_state, key, blank)
-        at_work, kept = -1, blank
-        in_flight, reports = collections.deque(), []
-        clock, watch = _Clock(), _Watch()
-        blocks = _blocks(clients, self._algorithm.client.passes, one_client_each=self._gives_reports)
+        while self._in_flight:  # of the round before
+            self._in_flight.popleft().wait(self._buffers)
+        devices = self._devices or jax.local_devices()
         try:
-            for block in watch.waits_for(blocks):
-                if self._gives_reports and block.client != at_work:
-                    at_work, kept = block.client, clients[block.client].kept()
-                if isinstance(block, _Empty):
-                    lane, token, report = self._run_empty_client(message, aggregator_state, lane, key, kept, block.client)
-                else:
-                    lane, token, report = self._run_block(message, aggregator_state, lane, key, kept, block.slots, block.count)
-                watch.running = token
-                if self._gives_reports and (isinstance(block, _Empty) or block.ends):
-                    reports.append(report)
-                    in_flight.append((token, block.client))
-                else:
-                    in_flight.append((token, None))
-                if len(in_flight) > BLOCKS_IN_FLIGHT:
-                    clock.wait(*in_flight.popleft())
+            waiting = works(clients, self._algorithm.client.passes)
+            lanes, waiting = self._choose_lanes(waiting, message, blank, devices[0].platform)
+            devices = devices[: self._groups or len(devices)]
+            rounds = self._on_each(devices, Round(message, aggregator_state, key))
+            groups = [self._open(lanes, rounds[i % len(devices)], blank) for i in range(self._groups or len(devices))]
+            reports = self._run_blocks(clients, waiting, lanes, rounds, groups, blank)
         except ClientFailure:
             raise
         except (TypeError, ValueError) as error:  # while tracing the user's model, which all clients share
             raise ClientFailure("(any)", round_number, "step", error) from error
+        if len(devices) > 1:
+            groups = jax.device_put(groups, devices[0])
+        return stack_contributions(self._aggregator, self._close(groups, lanes), reports), reports
+
+    def _choose_lanes(self, waiting: Iterator[Work], message, blank: Kept, platform: str) -> tuple[int, Iterator[Work]]:
+        """The number of lanes, found once, with the first batch; and the clients still to come."""
+        if self.lanes is not None:
+            return self.lanes, waiting
+        seen = []
+        for work in waiting:
+            seen.append(work)
+            if work.ready:
+                self.lanes = default_lanes(self._algorithm, message, blank, work.kind.batch(), platform)
+                _log.info("%s: %d lanes on each device (%s)", self._algorithm.name, self.lanes, platform)
+                break
+        return self.lanes or 1, itertools.chain(seen, waiting)
+
+    def _on_each(self, devices: Sequence[Any], round_: Round) -> list[Round]:
+        if len(devices) == 1 and self._devices is None:
+            return [round_]
+        return [jax.device_put(round_, device) for device in devices]
+
+    def _run_blocks(
+        self, clients: list[Client], waiting: Iterator[Work], lanes: int, rounds: list[Round], groups: list[Lane], blank: Kept
+    ) -> list[ClientReport]:
+        """Puts the lanes after the last client into `groups`; returns the reports."""
+        at_work, kept, reports = -1, blank, []
+        clock, watch = Clock(), Watch()
+        stream = blocks(waiting, self._buffers, groups=len(groups), lanes=lanes, one_client_each=self._gives_reports)
+        for block, kind in watch.waits_for(stream):
+            if self._gives_reports and block.client != at_work:
+                at_work, kept = block.client, clients[block.client].kept()
+            tokens, report = self._hand_over(block, lanes, rounds, groups, kept)
+            watch.running = tokens
+            ends = self._gives_reports and (isinstance(block, Empty) or block.ends)
+            if ends:
+                reports.append(report)
+            slots = None if isinstance(block, Empty) else block.slots
+            self._in_flight.append(_InFlight(tokens, kind, slots, clock if ends else None))
+            if len(self._in_flight) > BLOCKS_IN_FLIGHT:
+                self._in_flight.popleft().wait(self._buffers)
         self.waited = watch.waited
         if self._gives_reports:
-            for waiting in in_flight:
-                clock.wait(*waiting)
-            reports = [report._replace(seconds=clock.seconds[i]) for i, report in enumerate(reports)]
-        return stack_contributions(self._aggregator, add_sums(lane.total, lane.partial), reports), reports
+            while self._in_flight:
+                self._in_flight.popleft().wait(self._buffers)
+        return [report._replace(seconds=seconds) for report, seconds in zip(reports, clock.seconds, strict=False)]
 
-    def _open(self, message, aggregator_state, key, kept):
-        zero, _ = empty_sums(self._algorithm, self._aggregator, message, aggregator_state, key, kept)
-        begun = self._algorithm.client.begin(message, kept.algorithm, client_key(key, 0))
-        return _Lane(begun, zero, jax.tree.map(jnp.copy, zero))
-
-    def _run_block(self, message, aggregator_state, lane, key, kept, slots: _Slot, count):
-        work = self._algorithm.client
-        steps = [one.step for one in work.passes]
-
-        def body(i, carry):
-            lane, report = carry
-            slot = jax.tree.map(lambda column: column[i], slots)
-            own_key = client_key(key, slot.client)
-            local = lax.cond(slot.first, lambda local: work.begin(message, kept.algorithm, own_key), lambda local: local, lane.local)
-            if len(steps) == 1:
-                local = steps[0](message, local, slot.batch, step_key(own_key, slot.step))
-            else:
-                local = lax.switch(slot.number, steps, message, local, slot.batch, step_key(own_key, slot.step))
-            lane = lane._replace(local=local)
-            return lax.cond(
-                slot.last,
-                lambda lane: self._finish(message, aggregator_state, lane, key, kept, slot.client),
-                lambda lane: (lane, report),
-                lane,
-            )
-
-        lane, report = lax.fori_loop(0, count, body, (lane, self._no_report(message, aggregator_state, key, kept)))
-        return lane, count + 0, report  # count: a token, ready when the block is
-
-    def _run_empty_client(self, message, aggregator_state, lane, key, kept, client):
-        lane = lane._replace(local=self._algorithm.client.begin(message, kept.algorithm, client_key(key, client)))
-        lane, report = self._finish(message, aggregator_state, lane, key, kept, client)
-        return lane, client + 0, report
-
-    def _finish(self, message, aggregator_state, lane, key, kept, client):
-        output = self._algorithm.client.finish(message, lane.local)
-        sums, report = contribute(self._aggregator, aggregator_state, output, client_key(key, client), kept)
-        partial = add_sums(lane.partial, sums)
-        full = (client + 1) % CLIENTS_PER_PARTIAL_SUM == 0
-        zero = jax.tree.map(jnp.zeros_like, partial)
-        total, partial = lax.cond(full, lambda: (add_sums(lane.total, partial), zero), lambda: (lane.total, partial))
-        return _Lane(lane.local, partial, total), report._replace(seconds=()) if self._gives_reports else ()
-
-    def _no_report(self, message, aggregator_state, key, kept) -> ClientReport | tuple[()]:
-        if not self._gives_reports:
-            return ()
-        return empty_sums(self._algorithm, self._aggregator, message, aggregator_state, key, kept)[1]._replace(seconds=())
+    def _hand_over(self, block: Block | Empty, lanes: int, rounds: list[Round], groups: list[Lane], kept: Kept) -> tuple[list[Any], Any]:
+        """Hands a block to the devices; returns what is ready when they are done, and a report."""
+        if isinstance(block, Empty):
+            groups[0], token, report = self._empty_client(lanes, rounds[0], groups[0], kept, block.client, block.full)
+            return [token], report
+        tokens, report = [], ()
+        for i in range(len(groups)):
+            if block.busy[i]:
+                own = rounds[i % len(rounds)], groups[i], kept, jax.tree.map(lambda column, i=i: column[i], block.slots), block.count
+                groups[i], token, report = self._one(*own) if lanes == 1 else self._many(block.holes, *own)
+                tokens.append(token)
+        return tokens, report
 
 
-class _Clock:
-    """Seconds from the end of one client's work to the end of the next one's."""
+class _InFlight:
+    """A block that the devices have not done yet, as far as is known."""
 
-    def __init__(self):
-        self.seconds: list[float] = []
-        self._last = time.perf_counter()
+    def __init__(self, tokens: list[Any], kind: Kind | None, slots: Slot | None, clock: Clock | None):
+        self._tokens, self._kind, self._slots, self._clock = tokens, kind, slots, clock
 
-    def wait(self, token, client: int | None) -> None:
-        """Waits for a block; `client` is the one that ends in it."""
-        token.block_until_ready()
-        if client is not None:
-            now = time.perf_counter()
-            self.seconds.append(now - self._last)
-            self._last = now
-
-
-class _Watch:
-    """Measures `Waited`: looks at the device when a wait for a block begins and when it ends."""
-
-    def __init__(self):
-        self.waited = Waited()
-        self.running: Any = None  # ready when the last block handed to the device is done
-
-    def waits_for(self, blocks: Iterator[_Block | _Empty]) -> Iterator[_Block | _Empty]:
-        """The blocks, with the time spent in waiting for each of them."""
-        while True:
-            begin, idle = time.perf_counter(), self._is_idle()
-            if (block := next(blocks, None)) is None:
-                return
-            seconds = time.perf_counter() - begin
-            at_least, at_most = self.waited
-            self.waited = Waited(at_least + seconds * idle, at_most + seconds * (idle or self._is_idle()))
-            yield block
-
-    def _is_idle(self) -> bool:
-        return self.running is None or self.running.is_ready()
-
-
-def _blocks(cohort: list[Client], passes: tuple[Pass, ...], *, one_client_each: bool) -> Iterator[_Block | _Empty]:
-    """Blocks of equally shaped slots, and clients without batches, in the order of the cohort."""
-    waiting: list[_Slot] = []
-
-    def block() -> _Block:
-        return _Block(_stack(waiting), len(waiting), int(waiting[-1].client), bool(waiting[-1].last))
-
-    for slot in _slots(cohort, passes):
-        if waiting and (
-            isinstance(slot, _Empty)
-            or _shapes(slot) != _shapes(waiting[0])
-            or len(waiting) == _capacity(slot)
-            or (one_client_each and waiting[-1].last)
-        ):
-            yield block()
-            waiting = []
-        if isinstance(slot, _Empty):
-            yield slot
-        else:
-            waiting.append(slot)
-    if waiting:
-        yield block()
-
-
-def _slots(cohort: list[Client], passes: tuple[Pass, ...]) -> Iterator[_Slot | _Empty]:
-    for index, client in enumerate(cohort):
-        step, previous = 0, None
-        for number, one in enumerate(passes):
-            for batch in one.batches(client.batches):
-                if previous is not None:
-                    yield _slot(*previous, index, step, last=False)
-                    step += 1
-                previous = batch, number
-        yield _Empty(index) if previous is None else _slot(*previous, index, step, last=True)
-
-
-def _slot(batch: Batch, number: int, client: int, step: int, last: bool) -> _Slot:
-    return _Slot(batch, np.int32(client), np.int32(step), np.int32(number), np.bool_(step == 0), np.bool_(last))
-
-
-def _shapes(slot: _Slot) -> list:
-    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(slot.batch)]
-
-
-def _capacity(slot: _Slot) -> int:
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(slot.batch))
-    return max(1, min(MAX_BATCHES_PER_BLOCK, MAX_BYTES_PER_BLOCK // max(1, size)))
-
-
-def _stack(slots: list[_Slot]) -> _Slot:
-    """One block, padded to its full capacity with slots that are never run."""
-    padded = slots + [slots[-1]] * (_capacity(slots[0]) - len(slots))
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
+    def wait(self, buffers: Buffers) -> None:
+        """Until it is done; then its arrays can be used again."""
+        for token in self._tokens:
+            token.block_until_ready()
+        if self._slots is not None and self._kind is not None:
+            buffers.release(self._kind, self._slots)
+        if self._clock is not None:
+            self._clock.client_ends()

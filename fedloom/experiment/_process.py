@@ -14,8 +14,11 @@ from fedloom.core import (
     Aggregator,
     AggregatorState,
     Algorithm,
+    Closed,
     Kept,
+    Key,
     ModelWeights,
+    RoundSums,
     ServerState,
     close,
     first_kept,
@@ -30,6 +33,7 @@ from fedloom.privacy import Budget, Ledger
 
 from ._client_states import ClientStates
 from ._evaluator import Evaluator, carried_rows, executor_class
+from ._large_arrays import give_back_large_arrays
 from ._memory import check_stack
 from ._privacy_rules import check_cohort, check_privacy
 from ._round_metrics import client_rows, private_metrics, round_metrics
@@ -85,6 +89,7 @@ class LearningProcess:
         client_states: Literal["memory"] | str | Path = "memory",
         privacy: Budget | None = None,
     ):
+        give_back_large_arrays()
         self.algorithm = algorithm
         self.model = algorithm.model
         self.aggregator = aggregator or weighted_mean()
@@ -151,7 +156,7 @@ class LearningProcess:
             PrivacyBudgetExceeded: The round would spend more than `privacy` allows; nothing was done.
         """
         ledger = self._charge(state)
-        key = round_key(root_key(self.seed), state.round_number)
+        key = _round_key(self.seed, state.round_number)
         cohort, shapes = self._cohort(state, clients), self._shapes(state.server)
         self.check_cohort_size(state, len(cohort))
         if self.privacy:
@@ -162,9 +167,10 @@ class LearningProcess:
             message = self._close_prelude(message, sums, key)
         executor, blank = self._round_executor(state), self._first_kept(state)
         sums, reports = executor.run(message, state.aggregator, cohort, key, state.round_number, blank)
-        if float(sums.num_negative_weights):
-            raise ValueError("A client's weight was negative; it must be >= 0. Look at `client_weight`, and at negative sample weights.")
         closed = self._close(state.server, state.aggregator, message, sums, key)
+        told, closed = _on_host(sums, closed)
+        if told.num_negative_weights:
+            raise ValueError("A client's weight was negative; it must be >= 0. Look at `client_weight`, and at negative sample weights.")
         names, kept = [client.name for client in cohort], state.clients
         if shapes.keeps and closed.accepted:
             kept = kept.updated(
@@ -172,9 +178,9 @@ class LearningProcess:
             )
         after = ProcessState(state.round_number + 1, closed.server, closed.aggregator, kept, ledger)
         if self.privacy:
-            metrics = private_metrics(sums, closed, shapes, self.privacy.sampling)
+            metrics = private_metrics(told, closed, shapes, self.privacy.sampling)
             return after, {**metrics, "epsilon": ledger.epsilon(self.privacy.delta, self.privacy.accountant)}
-        metrics = round_metrics(self.model, sums, closed, shapes)
+        metrics = round_metrics(self.model, told, closed, shapes)
         if self._client_metrics:
             metrics["clients"] = client_rows(self.model, state.round_number, names, reports, shapes)
         return after, metrics
@@ -355,6 +361,18 @@ def _kept_by(client: str, clients: ClientStates, first: Kept) -> Kept:
             f"{want}. Go on from a state of this process."
         )
     return jax.tree.unflatten(jax.tree.structure(first), leaves)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _round_key(seed: int, round_number: int) -> Key:
+    return round_key(root_key(seed), round_number)
+
+
+def _on_host(sums: RoundSums, closed: Closed) -> tuple[RoundSums, Closed]:
+    """The same with everything that is small on the host, fetched at once: the contribution and the states stay where they are."""
+    small = sums._replace(contribution=()), closed._replace(server=(), aggregator=())
+    told, after = jax.device_get(small)
+    return told, after._replace(server=closed.server, aggregator=closed.aggregator)
 
 
 def _mean(sums, key):

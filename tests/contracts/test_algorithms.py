@@ -9,7 +9,7 @@ from contracts.lines import Compilations, assert_close, assert_identical, exact_
 
 import fedloom as fl
 from fedloom.core import ModelWeights
-from fedloom.engine import _local
+from fedloom.engine import LocalExecutor, _blocks
 
 SIZES = [3, 1, 9, 4, 0, 1, 5, 2, 8, 1]
 START = {"w": np.array([0.5, 0.25, -1.0], np.float32), "b": np.float32(0.125)}
@@ -45,6 +45,15 @@ def test_local_is_debug_compiled(name):
 
 
 @every_algorithm
+def test_lanes_side_by_side_give_the_same_sums(name):
+    """Several groups of lanes that vectorize even several passes; clients that keep states or are reported stay in one lane."""
+    cohorts = [line_clients(SIZES), line_clients([5, 12, 1], seed=1)]
+    make = functools.partial(LocalExecutor, lanes=3, groups=2)
+    process = fl.LearningProcess(fl.algorithms.ALGORITHMS[name](line_model()), batching=padded, executor=make)
+    assert_close(run(process, cohorts), run(process_of(name), cohorts), rtol=1e-4, atol=1e-5)
+
+
+@every_algorithm
 def test_the_order_of_clients_does_not_matter(name):
     clients = line_clients(SIZES)
     names = list(clients)
@@ -64,7 +73,7 @@ def test_padding_does_not_matter(name):
 def test_the_size_of_blocks_changes_no_bit(name, monkeypatch):
     cohorts = [line_clients([5, 0, 40, 1, 9])] * 2
     want = run(process_of(name), cohorts)
-    monkeypatch.setattr(_local, "MAX_BATCHES_PER_BLOCK", 3)
+    monkeypatch.setattr(_blocks, "MAX_BATCHES_PER_BLOCK", 24)  # 3 rows of 8 lanes
     assert_identical(run(process_of(name), cohorts), want)
 
 

@@ -23,9 +23,14 @@ from oracles import fedavg_numpy
 import fedloom as fl
 from fedloom.core import Algorithm, ClientFailure
 from fedloom.data import Batching, FederatedDataset
-from fedloom.engine import _local
+from fedloom.engine import LocalExecutor, _blocks, _local
 
-EXECUTORS = ["local", "debug"]
+EXECUTORS = {
+    "local": "local",
+    "one lane": functools.partial(LocalExecutor, lanes=1),
+    "lanes": functools.partial(LocalExecutor, lanes=3, groups=2),  # more than fit the cohorts evenly
+    "debug": "debug",
+}
 
 
 def gru_model():
@@ -58,13 +63,13 @@ CASES = {
 every_case = pytest.mark.parametrize("name", CASES)
 every_executor = pytest.mark.parametrize("executor", EXECUTORS)
 # Without jit a recurrent model takes seconds; `test_local_is_debug_compiled` runs it on both and covers the rest.
-every_pair = pytest.mark.parametrize(("name", "executor"), [(n, e) for n in CASES for e in EXECUTORS if (n, e) != ("gru", "debug")])
+every_pair = pytest.mark.parametrize(("name", "executor"), [(n, e) for n in CASES for e in EXECUTORS if n != "gru" or e == "local"])
 
 
 @functools.cache
 def process_of(name, executor, batching=padded):
     """Processes hold no state but compiled code, so tests may share them."""
-    return fl.LearningProcess(CASES[name].algorithm(), batching=batching, executor=executor)
+    return fl.LearningProcess(CASES[name].algorithm(), batching=batching, executor=EXECUTORS[executor])
 
 
 def clients_of(name, sizes=None, seed=0):
@@ -94,34 +99,38 @@ def test_padding_does_not_matter(name, executor):
 @every_case
 def test_local_is_debug_compiled(name):
     clients = [clients_of(name), clients_of(name, seed=1)]
-    assert_close(run(process_of(name, "local"), clients), run(process_of(name, "debug"), clients))
+    want = run(process_of(name, "debug"), clients)
+    for executor in ("local", "lanes"):
+        assert_close(run(process_of(name, executor), clients), want)
 
 
-@every_case
-def test_the_size_of_blocks_changes_no_bit(name, monkeypatch):
+@every_pair
+def test_the_size_of_blocks_changes_no_bit(name, executor, monkeypatch):
     """Borders of blocks fall inside clients, between them, and around clients without data."""
+    if executor == "debug":
+        pytest.skip("it has no blocks")
     sizes = [5, 0, 9, 1, *CASES[name].sizes, 0]
     results = []
     for capacity in (1, 3, 16):
-        monkeypatch.setattr(_local, "MAX_BATCHES_PER_BLOCK", capacity)
-        results.append(run(process_of(name, "local"), [clients_of(name, sizes)] * 2))
+        monkeypatch.setattr(_blocks, "MAX_BATCHES_PER_BLOCK", capacity)
+        results.append(run(process_of(name, executor), [clients_of(name, sizes)] * 2))
     assert_identical(results[1], results[0])
     assert_identical(results[2], results[0])
 
 
 def test_a_block_holds_no_more_bytes_than_it_may(monkeypatch):
     """Large batches go in small blocks, at least one by one; the result is the same to the bit."""
-    stacked = []
-    original = _local._stack
-    monkeypatch.setattr(_local, "_stack", lambda slots: stacked.append(original(slots)) or stacked[-1])
-    process, clients = process_of("fedavg", "local"), clients_of("fedavg")
+    taken = []
+    original = _blocks.Buffers.take
+    monkeypatch.setattr(_blocks.Buffers, "take", lambda *a: taken.append(original(*a)) or taken[-1])
+    process, clients = process_of("fedavg", "one lane"), clients_of("fedavg")
     batch_bytes = 4 * 4 * (3 + 1 + 1 + 1)  # 4 rows of x, y, weight and real in float32
     results = []
-    for limit, most in ((2**20, 16), (2.5 * batch_bytes, 2), (1, 1)):
-        monkeypatch.setattr(_local, "MAX_BYTES_PER_BLOCK", int(limit))
+    for limit, most in ((2**20, 64), (2.5 * batch_bytes, 2), (1, 1)):
+        monkeypatch.setattr(_blocks, "MAX_BYTES_PER_BLOCK", int(limit))
         results.append(run(process, [clients]))
-        assert {len(block.step) for block in stacked} == {most}
-        stacked.clear()
+        assert {slots.step.size for slots in taken} == {most}
+        taken.clear()
     assert_identical(results[1], results[0])
     assert_identical(results[2], results[0])
 
@@ -162,7 +171,9 @@ def dropout_process(executor, seed=0):
     import keras
 
     model = fl.models.from_keras(keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), keras.layers.Dense(2)]), "mae")
-    return fl.LearningProcess(fl.algorithms.fedavg(model, optax.sgd(0.1)), batching=Batching(size=2), executor=executor, seed=seed)
+    return fl.LearningProcess(
+        fl.algorithms.fedavg(model, optax.sgd(0.1)), batching=Batching(size=2), executor=EXECUTORS[executor], seed=seed
+    )
 
 
 def test_randomness_does_not_depend_on_the_executor_and_differs_over_seeds():
@@ -170,7 +181,8 @@ def test_randomness_does_not_depend_on_the_executor_and_differs_over_seeds():
     clients = clients_of("fedavg", [3, 4])
     local = dropout_process("local")
     trained = run(local, [clients])[0]
-    assert_close(run(dropout_process("debug"), [clients])[0], trained)
+    for executor in ("one lane", "lanes", "debug"):
+        assert_close(run(dropout_process(executor), [clients])[0], trained)
     start = local.get_weights(local.initialize())
     other = dropout_process("local", seed=1)
     assert not np.allclose(other.get_weights(other.initialize()).trainable[0], start.trainable[0])
@@ -216,7 +228,7 @@ def test_new_cohorts_and_the_rounds_after_the_first_compile_nothing():
     assert (len(traces), later.count) == (before, 0)
 
 
-@every_executor
+@pytest.mark.parametrize("executor", ["one lane", "debug"])
 @pytest.mark.parametrize("batches_per_client", [1, 50])
 def test_batches_are_read_as_the_work_goes_on(batches_per_client, executor):
     """However large the cohort or a client, the batches read and not yet worked on are bounded by a few blocks."""
@@ -240,11 +252,13 @@ def test_batches_are_read_as_the_work_goes_on(batches_per_client, executor):
             yield np.ones((2, 3), np.float32), np.ones(2, np.float32)
 
     model = fl.models.from_functions(lambda key: jnp.zeros(3), predict, lambda y, p: (p - y) ** 2)
+    # With one lane a callback is called once per batch.
+    executor = "debug" if executor == "debug" else EXECUTORS["one lane"]
     process = fl.LearningProcess(fl.algorithms.fedavg(model, optax.sgd(0.1)), executor=executor)
-    total = 150
+    total = 450
     _, metrics = process.next(process.initialize(), (client() for _ in range(total // batches_per_client)))
     assert metrics["num_batches"] == pulled == done == total
-    capacity = _local.MAX_BATCHES_PER_BLOCK if executor == "local" else 0
+    capacity = 0 if executor == "debug" else _blocks.MAX_BATCHES_PER_BLOCK
     assert max(ahead) <= (_local.BLOCKS_IN_FLIGHT + 1) * capacity + 2
 
 
@@ -264,12 +278,13 @@ def test_the_local_executor_waits_before_it_hands_over_more_blocks(monkeypatch):
         most.append(len(outstanding))
         return lane, outstanding[-1], report
 
-    process, outstanding, most = process_of("fedavg", "local"), [], []
+    process, outstanding, most = process_of("fedavg", "one lane"), [], []
     process.next(process.initialize(), clients_of("fedavg", [1]))
-    original = process._executor._run_block
-    monkeypatch.setattr(process._executor, "_run_block", run_block)
-    process.next(process.initialize(), clients_of("fedavg", [400, 3, 80]))
-    assert len(most) == -(-(100 + 1 + 20) // _local.MAX_BATCHES_PER_BLOCK)
+    original = process._executor._one
+    monkeypatch.setattr(process._executor, "_one", run_block)
+    process.next(process.initialize(), clients_of("fedavg", [1200, 3, 80]))
+    small = _blocks.MAX_BATCHES_PER_BLOCK // 4
+    assert len(most) == 1 + -(-(300 + 1 + 20 - small) // _blocks.MAX_BATCHES_PER_BLOCK)
     assert max(most) == _local.BLOCKS_IN_FLIGHT + 1
 
 

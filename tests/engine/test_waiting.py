@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import fedloom as fl
-from fedloom.engine import LocalExecutor, _local
+from fedloom.engine import LocalExecutor, _blocks, _waiting
 
 
 class Reading(dict):
@@ -28,19 +28,19 @@ class Reading(dict):
 
 def test_the_next_client_is_read_while_the_device_works(monkeypatch):
     """A step takes some 50 ms, a read microseconds: when a client is read, the block handed over before is not done yet."""
-    monkeypatch.setattr(_local, "MAX_BATCHES_PER_BLOCK", 1)
+    monkeypatch.setattr(_blocks, "MAX_BATCHES_PER_BLOCK", 1)
     handed_over, still_at_work = [], []
 
     def make(*arguments, **options):
-        executor = LocalExecutor(*arguments, **options)
-        run_block = executor._run_block
+        executor = LocalExecutor(*arguments, **options, lanes=1)
+        run_block = executor._one
 
         def remembered(*inputs):
             outputs = run_block(*inputs)
             handed_over.append(outputs[1])
             return outputs
 
-        executor._run_block = remembered
+        executor._one = remembered
         return executor
 
     def predict(weights, x):
@@ -85,13 +85,13 @@ def test_the_bounds_enclose_the_truth(waits):
         for _, wait in waits:
             truth += max(0.0, now[0] + wait - max(done_at[0], now[0]))
             now[0] += wait
-            yield _local._Empty(0)
+            yield _blocks.Empty(0, full=False)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_local.time, "perf_counter", lambda: now[0])
-        watch = _local._Watch()
+        patch.setattr(_waiting.time, "perf_counter", lambda: now[0])
+        watch = _waiting.Watch()
         for (work, _), _ in zip(waits, watch.waits_for(blocks()), strict=True):
-            watch.running, done_at[0] = Device(), now[0] + work
+            watch.running, done_at[0] = [Device()], now[0] + work
     at_least, at_most = watch.waited
     assert at_least - 1e-9 <= truth <= at_most + 1e-9
     idle_from_the_start = all(work == 0 for work, _ in waits)
