@@ -25,6 +25,7 @@ FLAGS = "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-math-errno -ffp-contract=
 # Best first; the last one runs on every machine of the kind.
 INSTRUCTION_SETS = {
     "x86_64": {
+        "x86_64_v4_bf16": "-march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512",
         "x86_64_v4": "-march=x86-64-v4 -mprefer-vector-width=512",
         "x86_64_v3": "-march=x86-64-v3",
         "baseline": "",
@@ -51,7 +52,7 @@ def compile_kernels(root: Path) -> Path:
         raise NoNativeKernels("jaxlib, whose headers they need, is not installed")
     headers = Path(spec.submodule_search_locations[0]) / "include"
     machine = platform.machine().lower().replace("amd64", "x86_64")
-    sets = INSTRUCTION_SETS.get(machine, INSTRUCTION_SETS["other"])
+    sets = {name: flags for name, flags in INSTRUCTION_SETS.get(machine, INSTRUCTION_SETS["other"]).items() if _knows(compiler, flags)}
     library = root / LIBRARY
     with tempfile.TemporaryDirectory() as folder:
         build = Path(folder)
@@ -75,6 +76,11 @@ def find_compiler() -> list[str]:
         if candidate and shutil.which(shlex.split(candidate)[0]):
             return shlex.split(candidate)
     raise NoNativeKernels("there is no C++ compiler (c++, g++ or clang++ on PATH, or one named by CXX)")
+
+
+def _knows(compiler: list[str], flags: str) -> bool:
+    """Whether a compiler is new enough for an instruction set."""
+    return subprocess.run([*compiler, *flags.split(), "-x", "c++", "-E", os.devnull], capture_output=True, check=False).returncode == 0
 
 
 def _run(command: list[str]) -> None:

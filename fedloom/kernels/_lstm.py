@@ -10,19 +10,22 @@ i, f, c, o; `x` is the input's share of each gate, W x + b. Free to change: anyt
 
 from __future__ import annotations
 
+import functools
 from typing import cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ._matmul import product
 from ._native import call, float32, native_or
+from ._operands import Operands, current_operands, multiply
 
 
 def lstm_sequence(
     x: jax.Array, h0: jax.Array, c0: jax.Array, kernel: jax.Array, mask: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Hidden states of an LSTM.
+    """Hidden states of an LSTM, with operands of the recurrent products as `operands` says.
 
     Args:
         x: The input's share of the gates i, f, c, o, with the bias; (time, batch, 4 units).
@@ -36,28 +39,30 @@ def lstm_sequence(
     """
     if mask is None:
         mask = jnp.zeros(0, x.dtype)
-    return cast(tuple[jax.Array, jax.Array], _lstm_sequence(x, h0, c0, kernel, mask))
+    return cast(tuple[jax.Array, jax.Array], _lstm_sequence(x, h0, c0, kernel, mask, current_operands()))
 
 
-@jax.custom_vjp
-def _lstm_sequence(x, h0, c0, kernel, mask):
-    return _forward(x, h0, c0, kernel, mask)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _lstm_sequence(x, h0, c0, kernel, mask, kind):
+    return _forward(x, h0, c0, kernel, mask, kind)[0]
 
 
-def _forward(x, h0, c0, kernel, mask):
-    gates, hidden, cells = native_or(_scan, _native_forward, x, h0, c0, kernel, mask)
+def _forward(x, h0, c0, kernel, mask, kind):
+    scan, native = functools.partial(_scan, kind=kind), functools.partial(_native_forward, kind=kind)
+    gates, hidden, cells = native_or(scan, native, x, h0, c0, kernel, mask)
     return (hidden, cells[-1]), (h0, c0, hidden, cells, gates, kernel, mask)
 
 
-def _native_forward(x, h0, c0, kernel, mask):
+def _native_forward(x, h0, c0, kernel, mask, kind: Operands):
     states = float32(*x.shape[:2], h0.shape[1])
-    return tuple(call("lstm_forward", [float32(*x.shape), states, states], x, h0, c0, kernel, mask, in_place=True))
+    results = [float32(*x.shape), states, states]
+    return tuple(call("lstm_forward", results, x, h0, c0, kernel, mask, in_place=True, bfloat16=kind == "bfloat16"))
 
 
-def _scan(x, h0, c0, kernel, mask):
+def _scan(x, h0, c0, kernel, mask, kind):
     def step(state, inputs):
         (h, c), (x_t, *mask_t) = state, inputs
-        i, f, candidate, o = jnp.split(x_t + h @ kernel, 4, axis=-1)
+        i, f, candidate, o = jnp.split(x_t + multiply(h, kernel, kind), 4, axis=-1)
         i, f, candidate, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(candidate), jax.nn.sigmoid(o)
         cell = f * c + i * candidate
         h, c = _held(mask_t, (h, c), (o * jnp.tanh(cell), cell))
@@ -78,21 +83,22 @@ def _held(mask_t, before, after):
     return jax.tree.map(lambda old, new: jnp.where(held, old, new), before, after)
 
 
-def _backward(residuals, gradients):
+def _backward(kind, residuals, gradients):
     h0, c0, hidden, cells, gates, kernel, mask = residuals
     grad_hidden, grad_cell = gradients
-    dx, dh0, dc0 = native_or(_scan_back, _native_backward, gates, grad_hidden, grad_cell, c0, cells, kernel, mask)
-    previous = jnp.concatenate([h0[None], hidden[:-1]])
-    d_kernel = previous.reshape(-1, h0.shape[1]).T @ dx.reshape(-1, kernel.shape[1])
+    scan, native = functools.partial(_scan_back, kind=kind), functools.partial(_native_backward, kind=kind)
+    dx, dh0, dc0 = native_or(scan, native, gates, grad_hidden, grad_cell, c0, cells, kernel, mask)
+    d_kernel = product(hidden.reshape(-1, h0.shape[1]), dx.reshape(-1, kernel.shape[1]), kind, left_transposed=True, head=h0)
     return dx, dh0, dc0, d_kernel, jnp.zeros_like(mask)
 
 
-def _native_backward(gates, grad_hidden, grad_cell, c0, cells, kernel, mask):
+def _native_backward(gates, *others, kind):
+    _, _, c0, *_ = others
     results = [float32(*gates.shape), float32(*c0.shape), float32(*c0.shape)]
-    return tuple(call("lstm_backward", results, gates, grad_hidden, grad_cell, c0, cells, kernel, mask, in_place=True))
+    return tuple(call("lstm_backward", results, gates, *others, in_place=True, bfloat16=kind == "bfloat16"))
 
 
-def _scan_back(gates, grad_hidden, grad_cell, c0, cells, kernel, mask):
+def _scan_back(gates, grad_hidden, grad_cell, c0, cells, kernel, mask, kind):
     previous, transposed = jnp.concatenate([c0[None], cells[:-1]]), kernel.T
 
     def step(state, inputs):
@@ -105,7 +111,7 @@ def _scan_back(gates, grad_hidden, grad_cell, c0, cells, kernel, mask):
         d_candidate = d_cell * i * (1 - candidate**2)
         do = dh * shown * o * (1 - o)
         dx = jnp.concatenate([di, df, d_candidate, do], axis=-1)
-        return _held(mask_t, ((dh, dc), jnp.zeros_like(dx)), ((dx @ transposed, d_cell * f), dx))
+        return _held(mask_t, ((dh, dc), jnp.zeros_like(dx)), ((multiply(dx, transposed, kind), d_cell * f), dx))
 
     (dh0, dc0), dx = lax.scan(step, (jnp.zeros_like(c0), grad_cell), _with(mask, gates, grad_hidden, previous, cells), reverse=True)
     return dx, dh0, dc0

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 LIBRARY = Path(__file__).with_name("libkernels.so")
 TARGETS = (
-    *("gru_forward", "gru_backward", "lstm_forward", "lstm_backward"),
+    *("gru_forward", "gru_backward", "lstm_forward", "lstm_backward", "matmul"),
     *("conv_forward", "conv_input_gradient", "conv_weight_gradient", "max_pool_forward", "max_pool_backward"),
 )
 
@@ -63,7 +63,7 @@ def use_instruction_set(name: str) -> bool:
 
 def native_or(reference: Callable[..., Any], kernel: Callable[..., Any], *arguments: jax.Array) -> Any:
     """`kernel(*arguments)` where the program runs on a CPU and float32 kernels are there, else `reference(*arguments)`."""
-    if _library is None or any(argument.dtype != jnp.float32 for argument in arguments):
+    if _library is None or any(argument.dtype not in (jnp.float32, jnp.int32) for argument in arguments):
         return reference(*arguments)
     return jax.lax.platform_dependent(*arguments, cpu=kernel, default=reference)
 

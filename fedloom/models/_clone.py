@@ -6,9 +6,9 @@ import warnings
 
 import keras
 
-from . import _convolution, _recurrent
+from . import _convolution, _products, _recurrent
 
-FUSED = _recurrent.FUSED | _convolution.FUSED
+FUSED = _recurrent.FUSED | _convolution.FUSED | _products.FUSED
 
 # Where those layers of Keras live that are made of their configuration and weights alone; preprocessing layers, for one, keep more.
 _COPIED = tuple(
@@ -78,11 +78,18 @@ def is_rebuildable(model: keras.Model) -> bool:
     return (functional or isinstance(model, keras.Sequential)) and model.built and bool(model.inputs)
 
 
-def with_fused_layers(model: keras.Model) -> keras.Model:
-    """A model without recurrent layers, rebuilt with fused ones; the model itself where that gains nothing or might not be the same."""
+def with_fused_layers(model: keras.Model, *, every_dense: bool) -> keras.Model:
+    """A model without recurrent layers, rebuilt with fused ones; the model itself where that gains nothing or might not be the same.
+
+    A Dense layer gains if it is large, or always with `every_dense`.
+    """
     layers = layers_of(model)
     same = all(f"{type(layer).__module__}.".startswith(_COPIED) for layer in layers)
-    if not (any(type(layer) in FUSED for layer in layers) and same and is_rebuildable(model)):
+    gains = any(
+        type(layer) in _convolution.FUSED or _products.is_large(layer) or (every_dense and type(layer) is keras.layers.Dense)
+        for layer in layers
+    )
+    if not (gains and same and is_rebuildable(model)):
         return model
     try:
         with warnings.catch_warnings(action="ignore"):  # about what cannot be copied, which the next line answers

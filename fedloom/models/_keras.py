@@ -15,11 +15,13 @@ import keras
 import numpy as np
 
 from fedloom.core import Batch, Model, Ratio
+from fedloom.kernels import Operands
 
 from ._clone import input_structure, is_rebuildable, layers_of, rebuild, with_fused_layers
 from ._keras_weights import assign_weights, fresh_weights, save_model, weights_from
 from ._metrics import additive_metrics, compiled_metrics
 from ._optimizer import as_optax
+from ._products import fused_call
 from ._stateless import StatelessCall
 from ._weighting import counts, element_weights, mean
 
@@ -32,6 +34,7 @@ def from_keras(
     non_trainable: Literal["mean", "keep"] = "mean",
     rnn_state: Literal["reset", "carry"] = "reset",
     masked_loss: bool = True,
+    compute: Operands = "float32",
 ) -> Model:
     """A Keras model as pure functions over its weights; the model itself is never changed.
 
@@ -45,13 +48,16 @@ def from_keras(
         rnn_state: Whether recurrent layers start every batch from zeros ("reset"), or go on from the client's batch before ("carry"), as
             TFF does with `stateful=True`. "carry" needs a model with a fixed batch size, see `with_batch_size`.
         masked_loss: Whether positions that the model masks (`mask_zero`) leave the loss; TFF keeps them in, which False reproduces.
+        compute: What the products of Dense, GRU and LSTM layers multiply: "bfloat16" rounds both sides, at about twice the speed on
+            processors that have instructions for it. Sums, weights, states, updates, convolutions and everything else stay float32.
 
     Returns:
         A `Model`; its `loss` is a mean over examples, or over tokens where the model has an output for each.
 
     Raises:
         TypeError: It is not a Keras model.
-        ValueError: It is not built, has several outputs, has no loss, or keras runs on another backend than JAX.
+        ValueError: It is not built, has several outputs, has no loss, or no layer for a `compute` of "bfloat16"; or keras runs on another
+            backend than JAX.
 
     Example:
         >>> import keras
@@ -68,10 +74,11 @@ def from_keras(
     given = compiled_metrics(keras_model) if metrics is None else metrics
     metric_list = additive_metrics(given, resolved, outputs[0].shape if outputs else None)
     carries = rnn_state == "carry"
-    call = StatelessCall(_prepare(keras_model, rnn_state))
+    call = StatelessCall(_prepare(keras_model, rnn_state, compute))
 
     def apply(trainable, frozen, carry, x, key, training):
-        output, regularization, frozen, carry = call(trainable, frozen, carry if carries else call.zero_state(), x, key, training)
+        with fused_call(compute):
+            output, regularization, frozen, carry = call(trainable, frozen, carry if carries else call.zero_state(), x, key, training)
         return output, regularization, frozen, jax.lax.stop_gradient(carry) if carries else ()
 
     def measure(batch: Batch, output):
@@ -164,13 +171,21 @@ def _elementwise(loss, masked: bool):
     return values, _One(values)
 
 
-def _prepare(model: keras.Model, rnn_state: str) -> keras.Model:
+def _prepare(model: keras.Model, rnn_state: str, compute: str) -> keras.Model:
     """The model to compute with: fused where we have kernels, the state of recurrent layers on or off."""
+    if compute not in ("float32", "bfloat16"):
+        raise ValueError(f'compute must be "float32" or "bfloat16", got {compute!r}.')
     if rnn_state not in ("reset", "carry"):
         raise ValueError(f'rnn_state must be "reset" or "carry", got {rnn_state!r}.')
     recurrent = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.RNN)]
     if not recurrent:
-        return with_fused_layers(model)
+        prepared = with_fused_layers(model, every_dense=compute == "bfloat16")
+        if compute == "bfloat16" and prepared is model:
+            raise ValueError(
+                f'compute="bfloat16" needs a Sequential or Functional model with a Dense layer, made of Keras\' own layers, got '
+                f'{type(model).__name__} {model.name!r}. Write it so, or use the default, compute="float32".'
+            )
+        return prepared
     if not is_rebuildable(model):
         raise ValueError(f"Model {model.name!r} has recurrent layers, so it must be Sequential or Functional, got {type(model).__name__}.")
     if rnn_state == "reset":

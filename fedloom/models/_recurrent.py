@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from fedloom.kernels import gru_sequence, lstm_sequence
+from fedloom.kernels import gru_sequence, lstm_sequence, matmul
+
+from ._products import Lookup, TimeFirst, note, origin_of
 
 _HOLD = 1e30  # added to what the sigmoid of a gate is taken of, it makes the gate 1, exactly, and its gradient 0
 _NO_CUDNN = {"use_cudnn": False}  # a call of it cannot be vectorized over clients
@@ -28,11 +30,16 @@ class FusedGRU(keras.layers.GRU):
             return super().inner_loop(sequences, initial_state, mask, training=training)
         used = _used(self, mask)
         input_bias, recurrent_bias = _gru_biases(self)
-        x = _input_share(self, sequences, used, input_bias)
+        origin, ids = origin_of(sequences), None
+        if used is None and isinstance(origin, Lookup) and origin.ids.ndim == 2 and len(origin.table) < origin.ids.size:
+            shares = matmul(origin.table, self.cell.kernel.value)
+            x, ids = _by_id(shares if input_bias is None else shares + input_bias, _in_order(self, origin.ids))
+        else:
+            x = _input_share(self, sequences, used, input_bias)
         if used is not None:
             # z h + (1 - z) candidate keeps h where the update gate is 1.
             x += jnp.where(used, 0, _HOLD)[..., None] * (jnp.arange(3 * self.units) < self.units)
-        hidden = gru_sequence(x, initial_state[0], self.cell.recurrent_kernel.value, recurrent_bias, self.reset_after)
+        hidden = gru_sequence(x, initial_state[0], self.cell.recurrent_kernel.value, recurrent_bias, self.reset_after, ids)
         return _as_keras(self, hidden, used, [hidden[-1]])
 
 
@@ -89,8 +96,17 @@ def _input_share(layer: FusedGRU | FusedLSTM, sequences: jax.Array, used: jax.Ar
     if used is not None:
         inputs = jnp.where(used[..., None], inputs, 0)  # masked inputs may be anything, NaN too
     # Of two matrices: the gradient of a product of three-dimensional arrays costs a transposed copy.
-    x = inputs.reshape(-1, inputs.shape[-1]) @ layer.cell.kernel.value
+    x = matmul(inputs.reshape(-1, inputs.shape[-1]), layer.cell.kernel.value)
     return (x if bias is None else x + bias).reshape(*inputs.shape[:2], -1)
+
+
+def _by_id(shares: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The input's share of every id, and ids within it. As in Keras, ids below 0 count from the end, and ids that are none give NaN."""
+    count = shares.shape[0]
+    ids = ids.astype(jnp.int32)
+    ids = jnp.where(ids < 0, ids + count, ids)
+    nothing = jnp.full((1, shares.shape[1]), jnp.nan, shares.dtype)
+    return jnp.concatenate([shares, nothing]), jnp.where((ids < 0) | (ids > count), count, ids)
 
 
 def _gru_biases(layer: FusedGRU) -> tuple[jax.Array | None, jax.Array]:
@@ -105,4 +121,6 @@ def _as_keras(layer: FusedGRU | FusedLSTM, hidden: jax.Array, used: jax.Array | 
     """Last output, all outputs, states: masked steps repeat the output before them, or give zeros if the layer says so."""
     if used is not None and layer.zero_output_for_mask:
         hidden = jnp.where(used[..., None], hidden, 0)
-    return hidden[-1], jnp.swapaxes(hidden, 0, 1), states
+    outputs = jnp.swapaxes(hidden, 0, 1)
+    note(outputs, TimeFirst(hidden))
+    return hidden[-1], outputs, states

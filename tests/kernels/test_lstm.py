@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedloom.kernels import _native, lstm_sequence, native, set_threads
+from fedloom.kernels import _native, lstm_sequence, native, operands, set_threads
 
 needs_library = pytest.mark.skipif(bool(native().missing), reason=native().missing)
 
-INSTRUCTION_SETS = ["x86_64_v4", "x86_64_v3", "baseline"]
+INSTRUCTION_SETS = ["x86_64_v4_bf16", "x86_64_v4", "x86_64_v3", "baseline"]
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 11), st.integers(1, 70))  # time, batch, units
 
@@ -59,11 +59,12 @@ def plain(x, h0, c0, kernel, mask=None):
     return hidden, c
 
 
-def with_gradients(sequence, mask=None):
+def with_gradients(sequence, mask=None, kind="float32"):
     """Outputs and gradients of a function in which every output has a weight of its own."""
 
     def weighed(*arguments):
-        hidden, cell = out = sequence(*arguments, mask)
+        with operands(kind):
+            hidden, cell = out = sequence(*arguments, mask)
         weights = jnp.cos(jnp.arange(hidden.size)).reshape(hidden.shape)
         return (weights * hidden).sum() + (jnp.sin(cell) * weights[0]).sum(), out
 
@@ -99,19 +100,36 @@ def test_the_reference_in_jax_has_the_numbers_of_the_equations(masked, size):
 
 @needs_library
 @pytest.mark.parametrize("name", INSTRUCTION_SETS)
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
 @pytest.mark.parametrize("size", [(3, 1, 1), (3, 7, 17), (2, 9, 64), (2, 4, 133)], ids=str)
-def test_every_instruction_set_and_number_of_threads(settings_of_kernels, name, size):
+def test_every_instruction_set_and_number_of_threads(settings_of_kernels, name, kind, size):
     """The numbers of the reference up to rounding, and the same bits from any number of threads."""
     if not _native.use_instruction_set(name):
         pytest.skip(f"this machine or build has no {name}")
     arguments, mask = problem(*size)
-    run, results = jax.jit(with_gradients(lstm_sequence, mask)), []
+    function = with_gradients(lstm_sequence, mask, kind)
+    run, results = jax.jit(function), []
     for threads in (1, 2, 3, 5):
         set_threads(threads)
         results.append(run(*arguments))
-    assert_close(results[0], reference(with_gradients(lstm_sequence, mask), *arguments))
+    # A number near the middle of two of bfloat16 may be rounded to either, after other roundings before.
+    assert_close(results[0], reference(function, *arguments), 2e-5 if kind == "float32" else 5e-3)
     for other in results[1:]:
         jax.tree.map(np.testing.assert_array_equal, other, results[0])
+
+
+def test_bfloat16_rounds_state_and_kernel_in_the_product():
+    """One step from a state, with everything else in float64."""
+    (x, h0, c0, kernel), _ = problem(1, 3, 40)
+    with operands("bfloat16"):
+        hidden, cell = lstm_sequence(x, h0, c0, kernel)
+    state, weights = (np.float64(jnp.asarray(a).astype(jnp.bfloat16)) for a in (h0, kernel))
+    i, f, candidate, o = np.split(x[0] + state @ weights, 4, axis=-1)
+    i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
+    want = f * c0 + i * np.tanh(candidate)
+    np.testing.assert_allclose(cell, want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(hidden[0], o * np.tanh(want), rtol=1e-5, atol=1e-6)
+    assert np.abs(cell - lstm_sequence(x, h0, c0, kernel)[1]).max() > 1e-4
 
 
 def test_under_vmap_it_is_one_after_the_other():
@@ -189,4 +207,4 @@ def test_shapes_that_do_not_fit_are_refused(wrong):
     arguments[wrong] = arguments[wrong][..., :-1]
     results = [_native.float32(*x.shape), *[_native.float32(3, 4, 20)] * 2]
     with pytest.raises(Exception, match="shapes of lstm_forward do not fit together"):
-        jax.block_until_ready(_native.call("lstm_forward", results, *arguments))
+        jax.block_until_ready(_native.call("lstm_forward", results, *arguments, bfloat16=False))

@@ -118,7 +118,8 @@ def test_a_kernel_refuses_shapes_that_do_not_fit():
     x, h0, kernel, bias = gru(0)
     results = [_native.float32(*x.shape[:2], h0.shape[1])] * 5
     with pytest.raises(Exception, match="shapes of gru_forward do not fit together"):
-        jax.block_until_ready(_native.call("gru_forward", results, x, h0, kernel[:-1], bias, reset_after=True))
+        none = np.zeros((0, 0), np.int32)
+        jax.block_until_ready(_native.call("gru_forward", results, x, none, h0, kernel[:-1], bias, reset_after=True, bfloat16=False))
 
 
 class TestBuild:

@@ -15,6 +15,7 @@ namespace {
 bool machine_has(const char* isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
+  if (strcmp(isa, "x86_64_v4_bf16") == 0) return machine_has("x86_64_v4") && __builtin_cpu_supports("avx512bf16");
   if (strcmp(isa, "x86_64_v4") == 0)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") &&

@@ -4,6 +4,7 @@
 #include "conv.h"
 #include "gru.h"
 #include "lstm.h"
+#include "matmul.h"
 #include "pool.h"
 
 namespace fedloom {
@@ -20,6 +21,7 @@ const Kernels FEDLOOM_TABLE(FEDLOOM_ISA) = {
     FEDLOOM_ISA::gru_backward,
     FEDLOOM_ISA::lstm_forward,
     FEDLOOM_ISA::lstm_backward,
+    FEDLOOM_ISA::matmul,
     FEDLOOM_ISA::conv_forward,
     FEDLOOM_ISA::conv_input_gradient,
     FEDLOOM_ISA::conv_weight_gradient,

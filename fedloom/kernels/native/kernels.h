@@ -1,6 +1,8 @@
 // What there is in every instruction set: the arguments of each kernel, and the table of those that one instruction set has.
 #pragma once
 
+#include <cstdint>
+
 #include "team.h"
 
 namespace fedloom {
@@ -9,38 +11,66 @@ namespace fedloom {
 // Units rounded up to whole panels of any instruction set.
 inline size_t padded(long units, long panel = 32) { return (units + panel - 1) / panel * panel; }
 
+// With `ids`, the input of a row is the row of `x` that its id names, and `dx` holds the sum of their gradients.
 struct GruForward {
   long steps, batch, units;
   bool reset_after;
-  const float *x, *h0, *kernel, *bias;  // (steps, batch, 3 units), (batch, units), (units, 3 units), (3 units,)
-  float *hidden, *z, *r, *candidate, *inner;  // (steps, batch, units) each; `inner` is null unless reset_after
+  bool bfloat16;  // whether both sides of the products are rounded to bfloat16
+  const int32_t* ids;  // (steps, batch), or null
+  const float *x, *h0, *kernel, *bias;  // (steps, batch, 3 units) or (ids_below, 3 units), (batch, units), (units, 3 units), (3 units,)
+  float *hidden, *z, *r, *candidate, *inner;  // (steps, batch, units) each; `inner` is empty unless reset_after
 
-  size_t scratch() const { return 3 * units * padded(units) + batch * units; }  // floats
+  size_t scratch() const { return 3 * (units + 1) * padded(units) + 6 * batch * (units + 1); }  // floats
 };
 
 struct GruBackward {
   long steps, batch, units;
-  bool reset_after;
+  bool reset_after, bfloat16;
+  const int32_t* ids;
+  long ids_below;
   const float *grad, *h0, *hidden, *z, *r, *candidate, *inner, *kernel;
-  float *dx, *d_inner, *dh0;  // (steps, batch, 3 units) twice, (batch, units); `d_inner` is null unless reset_after
+  // (steps, batch, 3 units) or (ids_below, 3 units), (steps, batch, 3 units), (batch, units). `dx` is empty without ids where the reset gate acts
+  // before the product, as it is `d_inner` then.
+  float *dx, *d_inner, *dh0;
 
-  size_t scratch() const { return 3 * units * padded(units); }
+  size_t scratch() const { return 3 * (units + 1) * padded(units) + 6 * batch * (units + 1); }
+};
+
+// out = left @ right. A transposed left side, (depth, rows), may begin with rows of another array.
+struct Matmul {
+  long rows, columns, depth;
+  bool left_transposed, right_transposed;
+  bool bfloat16;  // whether both sides are rounded to bfloat16
+  long head_rows;  // of `head`, which a transposed left side begins with
+  const float *head, *left, *right;
+  float* out;
+  long threads = Team::threads();  // with scratch memory of their own
+
+  static constexpr long kRowBlock = 2048, kDepthBlock = 1024;
+  size_t left_scratch() const {  // floats
+    const long left_rows = rows < kRowBlock ? rows : kRowBlock, left_depth = depth < kDepthBlock ? depth : kDepthBlock;
+    return left_transposed || bfloat16 ? padded(left_rows) * (left_depth + 1) : 0;
+  }
+  size_t panel_scratch() const { return 3 * 16 * ((depth < kDepthBlock ? depth : kDepthBlock) + 1); }
+  size_t scratch() const { return left_scratch() + threads * panel_scratch(); }
 };
 
 struct LstmForward {
   long steps, batch, units;
+  bool bfloat16;
   const float *x, *h0, *c0, *kernel, *mask;  // (steps, batch, 4 units), (batch, units) twice, (units, 4 units), (steps, batch) or null
   float *hidden, *cells, *gates;  // (steps, batch, units) twice, (steps, batch, 4 units); `gates` may be `x`
 
-  size_t scratch() const { return 4 * units * padded(units); }
+  size_t scratch() const { return 4 * (units + 1) * padded(units) + 2 * batch * (units + 1); }
 };
 
 struct LstmBackward {
   long steps, batch, units;
+  bool bfloat16;
   const float *grad, *grad_cell, *c0, *cells, *gates, *kernel, *mask;
   float *dx, *dh0, *dc0;  // (steps, batch, 4 units), (batch, units) twice; `dx` may be `gates`
 
-  size_t scratch() const { return 4 * units * padded(units, 64); }
+  size_t scratch() const { return 4 * (units + 1) * padded(units, 64) + 8 * batch * (units + 1); }
 };
 
 // The shapes of a convolution, with zeros around the input: `top` rows above it and `left` columns beside it, and as many on the other sides as
@@ -114,6 +144,7 @@ struct Kernels {
   void (*gru_backward)(const GruBackward&, Team&, long member);
   void (*lstm_forward)(const LstmForward&, Team&, long member);
   void (*lstm_backward)(const LstmBackward&, Team&, long member);
+  void (*matmul)(const Matmul&, Team&, long member);
   void (*conv_forward)(const ConvForward&, Team&, long member);
   void (*conv_input_gradient)(const ConvInputGradient&, Team&, long member);
   void (*conv_weight_gradient)(const ConvWeightGradient&, Team&, long member);
