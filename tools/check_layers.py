@@ -31,8 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {  # package: which others of ours it may impo
     "text": _PARTS,
     "engine": {"data", "core"},  # is handed an algorithm and does not know its name
     "report": set(),
-    "experiment": _ALL,
-    "cli": _ALL | {"experiment"},
+    "experiment": _ALL | {"kernels"},
+    "cli": _ALL | {"kernels", "experiment"},
 }
 
 ONLY_IN = {

@@ -46,6 +46,7 @@ class ShakespeareConfig:
     remainder: Literal["pad", "drop"] = "pad"  # pad and mask the last window and batch, or drop them as the tutorial does
     shuffle: bool = True
     rnn_state: Literal["reset", "carry"] = "reset"
+    compute: Literal["float32", "bfloat16"] = "float32"  # what products multiply; bfloat16 is faster, and less exact
     client_optimizer: Literal["sgd", "momentum", "adagrad", "adam", "yogi"] = "adam"
     client_learning_rate: float = 1e-3
     server_optimizer: Literal["sgd", "momentum", "adagrad", "adam", "yogi"] = "momentum"
@@ -114,7 +115,8 @@ def build(config: ShakespeareConfig) -> tuple[keras.Model, LearningProcess]:
     from fedloom import models, text
 
     keras_model = models.load(config.model)
-    model = text.next_character_model(keras_model, carry_batch_size=config.batch_size if config.rnn_state == "carry" else None)
+    carry_batch_size = config.batch_size if config.rnn_state == "carry" else None
+    model = text.next_character_model(keras_model, carry_batch_size=carry_batch_size, compute=config.compute)
     algorithm = algorithms.fedavg(
         model,
         _OPTIMIZERS[config.client_optimizer](config.client_learning_rate),

@@ -13,6 +13,7 @@ from fedloom.core import ModelWeights
 from fedloom.data import CohortSampler, DeployedCohorts, FederatedDataset, cyclic, poisson, uniform, uniform_tff, weighted
 from fedloom.report import Row, RunFolder, TrainingProgress, plot_curve
 
+from ._environment import environment
 from ._privacy_rules import check_sampling
 from ._process import LearningProcess, ProcessState
 
@@ -68,8 +69,8 @@ def train(
             `simulated_seconds` to the rounds' rows, though not under privacy, for these are counts of clients.
         evaluate: Held-out clients, evaluated before round 1, every `evaluate_every` rounds and at the end.
         evaluate_every: Rounds from one evaluation to the next, at least 1.
-        run_dir: A new folder for `config.json`, `metrics.csv`, `clients.csv` (if the process reports clients), `curve.png` and the model
-            (from Keras: `model.keras`); None writes nothing.
+        run_dir: A new folder for `config.json` (settings, and the versions and kernels that the bits depend on), `metrics.csv`,
+            `clients.csv` (if the process reports clients), `curve.png` and the model (from Keras: `model.keras`); None writes nothing.
         config: Further settings to keep in `config.json`.
         progress: Whether to show how it goes, on standard error.
         on_round_end: Called with the state and the round's row after every round.
@@ -94,7 +95,7 @@ def train(
         drawn = sampling if isinstance(sampling, str) else getattr(sampling, "scheme", "a function")
         settings = {"rounds": rounds, "cohort_size": cohort_size, "sampling": drawn, "seed": process.seed, "batching": process.batching}
         parts = {"algorithm": process.algorithm.name, "aggregator": process.aggregator.name, "privacy": process.privacy}
-        folder.write_config({**settings, **parts, **(config or {})})
+        folder.write_config({**settings, **parts, **(config or {}), "environment": environment()})
     history: list[Row] = []
     clients: list[Row] = []
 

@@ -16,6 +16,7 @@ def next_character_model(
     keras_model: keras.Model,
     *,
     carry_batch_size: int | None = None,
+    compute: Literal["float32", "bfloat16"] = "float32",
     vocabulary: tuple[str, ...] = TUTORIAL_VOCAB,
 ) -> Model:
     """`from_keras` with cross-entropy on logits, in nats per character, and accuracy, the share of characters predicted right.
@@ -24,6 +25,7 @@ def next_character_model(
         keras_model: Ids (batch, time) to logits (batch, time, len(vocabulary)).
         carry_batch_size: Rows of a batch, if RNN state is to be carried over a client's batches, as in TFF's tutorial; None starts every
             batch from zeros.
+        compute: What products multiply, as in `from_keras`.
         vocabulary: The characters, by id.
 
     Raises:
@@ -36,6 +38,7 @@ def next_character_model(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         rnn_state=rnn_state,
+        compute=compute,
     )
 
 

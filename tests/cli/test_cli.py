@@ -57,6 +57,7 @@ def test_train_prints_json_for_machines(job, tmp_path, capsys):
     "options",
     [
         ["--epochs", "2", "--max-batches", "3"],
+        ["--compute", "bfloat16"],
         ["--client-optimizer", "adam", "--client-learning-rate", "0.001"],
         ["--server-optimizer", "momentum", "--server-learning-rate", "0.5"],
         ["--client-weight", "tokens"],

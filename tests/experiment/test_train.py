@@ -1,6 +1,7 @@
 import csv
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -8,6 +9,7 @@ import pytest
 from golden_cases import keras
 
 import fedloom as fl
+from fedloom.kernels import native
 
 ROWS = {"ada": 5, "bob": 9, "cy": 1, "dee": 7}
 
@@ -46,6 +48,9 @@ def test_a_run_leaves_its_settings_metrics_curve_and_model(tmp_path):
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.json", "curve.png", "metrics.csv", "model.keras"]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["cohort_size"], config["sampling"]) == (2, "uniform")
+    kernels = native()
+    assert config["environment"]["jax"] == jax.__version__
+    assert config["environment"]["native_kernels"] == (kernels.instruction_set or f"none: {kernels.missing}")
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["round"]) for row in rows] == [0, 1, 2, 3, 4, 5]
