@@ -230,7 +230,8 @@ def _batch_check(model: keras.Model, loss):
         for what, values, limit in (("Labels (y)", batch.y, classes), ("Inputs (x)", batch.x, ids)):
             if limit is None or isinstance(values, dict) or not np.size(values):
                 continue
-            low, high = np.min(values), np.max(values)
+            values = np.asarray(values)
+            low, high = values.min(), values.max()
             if low < 0 or high >= limit:
                 raise ValueError(
                     f"{what} must lie in [0, {limit}), which is what model {model.name!r} was built for, got values from {low} to {high}. "
