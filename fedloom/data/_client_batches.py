@@ -98,14 +98,26 @@ class ClientBatches:
 
     def _places(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The row of the columns at every place of these batches, int64, and which are real, float32; None if all are."""
+        size = self.size
+        epoch, first = divmod(start, self._per_epoch)
+        within = self._order_of(epoch)[first * size : (first + stop - start) * size]
+        if len(within) == (stop - start) * size:
+            return within, None
+        return self._places_over_ends(start, stop)
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            order = self._order(epoch)
+            self._epoch, self._in_order = epoch, order if self._rows is None else self._rows[order]
+        return self._in_order
+
+    def _places_over_ends(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The same where an epoch ends, and perhaps its last batch is padded."""
         size, rows, real = self.size, [], []
         while start < stop:
             epoch, first = divmod(start, self._per_epoch)
-            if epoch != self._epoch:
-                order = self._order(epoch)
-                self._epoch, self._in_order = epoch, order if self._rows is None else self._rows[order]
             last = min(first + stop - start, self._per_epoch)
-            own = self._in_order[first * size : last * size]
+            own = self._order_of(epoch)[first * size : last * size]
             rows.append(own)
             real.append(None)
             if missing := (last - first) * size - len(own):
@@ -124,7 +136,7 @@ class ClientBatches:
 
 def _take(column: np.ndarray, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
     if column.dtype == out.dtype:
-        return np.take(column, rows, 0, out, "clip")  # all rows are there; another mode would write to a buffer first
+        return column.take(rows, 0, out, "clip")  # all rows are there; another mode would write to a buffer first
     taken = column[rows]
     out[...] = taken
     return taken

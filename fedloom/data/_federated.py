@@ -404,13 +404,13 @@ def num_examples(examples: Examples, *, client: str) -> int:
     Raises:
         ValueError: There is no column, or their lengths differ.
     """
-    lengths = {key: len(value) for key, value in examples.items()}
-    if len(set(lengths.values())) != 1:
+    lengths = [len(column) for column in examples.values()]
+    if not lengths or lengths.count(lengths[0]) != len(lengths):
         raise ValueError(
-            f"The columns of client {client!r} must be equally long, got {lengths or 'no columns'}. "
+            f"The columns of client {client!r} must be equally long, got {dict(zip(examples, lengths, strict=True)) or 'no columns'}. "
             "Give every column one entry per example."
         )
-    return next(iter(lengths.values()))
+    return lengths[0]
 
 
 def _nearest(client_id: object, known: Mapping[str, int]) -> str:

@@ -180,7 +180,7 @@ class _Writer:
         start, stop = self._count, self._end
         slots, step = self._flat, work.step
         slots.client[lane, start:stop] = work.index
-        slots.step[lane, start:stop] = range(step, step + stop - start)
+        slots.step[lane, start:stop] = np.arange(step, step + stop - start)
         slots.works[lane, start:stop] = True
         slots.first[lane, start] = step == 0
         work.place(self, lane, start, stop)

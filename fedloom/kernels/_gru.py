@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ._matmul import product
-from ._native import call, float32, native_or
+from ._native import call, float32, ids_within, native_or
 from ._operands import Operands, current_operands, multiply
 
 
@@ -39,8 +39,7 @@ def gru_sequence(
     Returns:
         The state after every step; (time, batch, units).
     """
-    ids = jnp.zeros((0, 0), jnp.int32) if ids is None else jnp.clip(ids, 0, x.shape[0] - 1).astype(jnp.int32)
-    return cast(jax.Array, _gru_sequence(x, ids, h0, kernel, bias, _Form(reset_after, current_operands())))
+    return cast(jax.Array, _gru_sequence(x, ids_within(ids, x), h0, kernel, bias, _Form(reset_after, current_operands())))
 
 
 class _Form(NamedTuple):

@@ -78,6 +78,11 @@ def call(name: str, results: Any, *arguments: jax.Array, in_place: bool = False,
     return kernel(*arguments, **attributes)
 
 
+def ids_within(ids: jax.Array | None, rows: jax.Array) -> jax.Array:
+    """Ids as kernels take them: int32, each that of one of the rows; empty if there are none."""
+    return jnp.zeros((0, 0), jnp.int32) if ids is None else jnp.clip(ids, 0, rows.shape[0] - 1).astype(jnp.int32)
+
+
 def float32(*shape: int) -> jax.ShapeDtypeStruct:
     """The shape of a result."""
     return jax.ShapeDtypeStruct(shape, jnp.float32)

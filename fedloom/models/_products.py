@@ -28,9 +28,10 @@ class FusedDense(keras.layers.Dense):
     def call(self, inputs, training=None):
         """Overrides the product only."""
         covered = self.compute_dtype == "float32" and inputs.dtype == jnp.float32 and self.quantization_mode is None
-        if not covered or not (is_large(self) or current_operands() == "bfloat16"):
+        origin = origin_of(inputs)
+        if not covered or not (is_large(self) or isinstance(origin, TimeFirst) or current_operands() == "bfloat16"):
             return super().call(inputs, training=training)
-        kernel, origin = keras.ops.convert_to_tensor(self.kernel), origin_of(inputs)
+        kernel = keras.ops.convert_to_tensor(self.kernel)
         if isinstance(origin, TimeFirst) and self.units < inputs.shape[-1]:
             outputs = jnp.swapaxes(matmul(origin.sequences, kernel), 0, 1)
         else:

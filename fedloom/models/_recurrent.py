@@ -30,12 +30,7 @@ class FusedGRU(keras.layers.GRU):
             return super().inner_loop(sequences, initial_state, mask, training=training)
         used = _used(self, mask)
         input_bias, recurrent_bias = _gru_biases(self)
-        origin, ids = origin_of(sequences), None
-        if used is None and isinstance(origin, Lookup) and origin.ids.ndim == 2 and len(origin.table) < origin.ids.size:
-            shares = matmul(origin.table, self.cell.kernel.value)
-            x, ids = _by_id(shares if input_bias is None else shares + input_bias, _in_order(self, origin.ids))
-        else:
-            x = _input_share(self, sequences, used, input_bias)
+        x, ids = _input_share(self, sequences, used, input_bias)
         if used is not None:
             # z h + (1 - z) candidate keeps h where the update gate is 1.
             x += jnp.where(used, 0, _HOLD)[..., None] * (jnp.arange(3 * self.units) < self.units)
@@ -55,10 +50,10 @@ class FusedLSTM(keras.layers.LSTM):
         if not _is_standard(self):
             return super().inner_loop(sequences, initial_state, mask, training=training)
         used = _used(self, mask)
-        x = _input_share(self, sequences, used, self.cell.bias.value if self.use_bias else None)
+        x, ids = _input_share(self, sequences, used, self.cell.bias.value if self.use_bias else None)
         h0, c0 = initial_state
         ones = None if used is None else used.astype(x.dtype)
-        hidden, cell_state = lstm_sequence(x, h0, c0, self.cell.recurrent_kernel.value, ones)
+        hidden, cell_state = lstm_sequence(x, h0, c0, self.cell.recurrent_kernel.value, ones, ids)
         return _as_keras(self, hidden, used, [hidden[-1], cell_state])
 
 
@@ -90,14 +85,20 @@ def _used(layer: keras.layers.RNN, mask: jax.Array | list | None) -> jax.Array |
     return used.reshape(*used.shape[:2], -1).any(-1)  # Keras' rule where a mask has a value for each feature
 
 
-def _input_share(layer: FusedGRU | FusedLSTM, sequences: jax.Array, used: jax.Array | None, bias: jax.Array | None) -> jax.Array:
-    """W x + b for all gates and steps; (time, batch, gates)."""
+def _input_share(
+    layer: FusedGRU | FusedLSTM, sequences: jax.Array, used: jax.Array | None, bias: jax.Array | None
+) -> tuple[jax.Array, jax.Array | None]:
+    """W x + b for all gates and steps, (time, batch, gates), and None; or for all ids, (ids, gates), and which id stands where."""
+    origin = origin_of(sequences)
+    if used is None and isinstance(origin, Lookup) and origin.ids.ndim == 2 and len(origin.table) < origin.ids.size:
+        shares = matmul(origin.table, layer.cell.kernel.value)
+        return _by_id(shares if bias is None else shares + bias, _in_order(layer, origin.ids))
     inputs = _in_order(layer, sequences)
     if used is not None:
         inputs = jnp.where(used[..., None], inputs, 0)  # masked inputs may be anything, NaN too
     # Of two matrices: the gradient of a product of three-dimensional arrays costs a transposed copy.
     x = matmul(inputs.reshape(-1, inputs.shape[-1]), layer.cell.kernel.value)
-    return (x if bias is None else x + bias).reshape(*inputs.shape[:2], -1)
+    return (x if bias is None else x + bias).reshape(*inputs.shape[:2], -1), None
 
 
 def _by_id(shares: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -132,6 +132,23 @@ def test_bfloat16_rounds_state_and_kernel_in_the_product():
     assert np.abs(cell - lstm_sequence(x, h0, c0, kernel)[1]).max() > 1e-4
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("run", [lambda function, *arguments: jax.jit(function)(*arguments), reference], ids=["native", "reference"])
+@settings(max_examples=3, deadline=None)
+@given(sizes, st.integers(0, 99))
+def test_inputs_by_id_are_the_rows_that_the_ids_name(masked, run, size, seed):
+    """Numbers and gradients, of the rows too, which several steps share."""
+    time, batch, units = size
+    (_, *rest), mask = problem(*size, seed)
+    rng = np.random.default_rng(seed)
+    rows, ids = rng.normal(size=(5, 4 * units)).astype(np.float32), rng.integers(5, size=(time, batch))
+    if not masked:
+        mask = None
+    by_id = lambda x, h0, c0, kernel, mask: lstm_sequence(x, h0, c0, kernel, mask, ids)  # noqa: E731
+    looked_up = lambda x, h0, c0, kernel, mask: plain(x[ids], h0, c0, kernel, mask)  # noqa: E731
+    assert_close(run(with_gradients(by_id, mask), rows, *rest), jax.jit(with_gradients(looked_up, mask))(rows, *rest))
+
+
 def test_under_vmap_it_is_one_after_the_other():
     cases = [problem(3, 2, 5, seed)[0] for seed in range(3)]
     mask = problem(3, 2, 5)[1]
@@ -205,6 +222,7 @@ def test_shapes_that_do_not_fit_are_refused(wrong):
     (x, *rest), mask = problem(3, 4, 20)
     arguments = [x, *rest, mask]
     arguments[wrong] = arguments[wrong][..., :-1]
+    arguments.insert(1, np.zeros((0, 0), np.int32))
     results = [_native.float32(*x.shape), *[_native.float32(3, 4, 20)] * 2]
     with pytest.raises(Exception, match="shapes of lstm_forward do not fit together"):
         jax.block_until_ready(_native.call("lstm_forward", results, *arguments, bfloat16=False))

@@ -104,16 +104,17 @@ def test_bfloat16_in_a_recurrent_model_is_near_float32(layer):
         assert 1e-5 < difference < 2e-2
 
 
-def test_few_ids_are_multiplied_once_each(monkeypatch, multiplied):
+@pytest.mark.parametrize(("layer", "gates"), [(L.GRU, 3), (L.LSTM, 4)])
+def test_few_ids_are_multiplied_once_each(layer, gates, monkeypatch, multiplied):
     """W x + b of the 11 rows of the table rather than of 12 tokens; numbers and gradients as in Keras, in both directions."""
-    keras_model = text_model(L.Bidirectional(L.GRU(6, return_sequences=True)))
+    keras_model = text_model(L.Bidirectional(layer(6, return_sequences=True)))
     ids = np.random.default_rng(0).integers(11, size=(2, 3, 4))
     batch, loss = batch_of(*ids), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     build = lambda: loss_and_gradients(fl.models.from_keras(keras_model, loss), batch)  # noqa: E731
     want = without_swaps(monkeypatch, build)
     assert not multiplied
     got = build()
-    assert multiplied == [((11, 8), (8, 18))] * 2
+    assert multiplied == [((11, 8), (8, 6 * gates))] * 2
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-6), got, want)
 
 

@@ -47,8 +47,19 @@ inline ffi::Error wrong_shape(const char* kernel) {
   return ffi::Error(ffi::ErrorCode::kInvalidArgument, std::string("fedloom: shapes of ") + kernel + " do not fit together");
 }
 
+using Ids = ffi::Buffer<ffi::S32>;
+
+inline const int32_t* ids_or_null(const Ids& ids) { return ids.element_count() ? ids.typed_data() : nullptr; }
+
+// Whether this is the shape of inputs by step, or of those by id.
+inline bool has_inputs(const ffi::Span<const int64_t>& shape, const Ids& ids, int64_t steps, int64_t batch, int64_t gates) {
+  if (ids.element_count()) return has_shape(ids, {steps, batch}) && shape.size() == 2 && shape[1] == gates;
+  return shape.size() == 3 && shape[0] == steps && shape[1] == batch && shape[2] == gates;
+}
+
 }  // namespace fedloom
 
+#define FEDLOOM_IDS .Arg<fedloom::Ids>()
 #define FEDLOOM_ARRAYS_1 .Arg<fedloom::Array>()
 #define FEDLOOM_ARRAYS_3 FEDLOOM_ARRAYS_1 FEDLOOM_ARRAYS_1 FEDLOOM_ARRAYS_1
 #define FEDLOOM_ARRAYS_4 FEDLOOM_ARRAYS_3 FEDLOOM_ARRAYS_1

@@ -4,15 +4,6 @@
 namespace fedloom {
 namespace {
 
-using Ids = ffi::Buffer<ffi::S32>;
-
-const int32_t* ids_or_null(const Ids& ids) { return ids.element_count() ? ids.typed_data() : nullptr; }
-
-bool has_inputs(const ffi::Span<const int64_t>& shape, const Ids& ids, int64_t steps, int64_t batch, int64_t gates) {
-  if (ids.element_count()) return has_shape(ids, {steps, batch}) && shape.size() == 2 && shape[1] == gates;
-  return shape.size() == 3 && shape[0] == steps && shape[1] == batch && shape[2] == gates;
-}
-
 ffi::Error gru_forward(Array x, Ids ids, Array h0, Array kernel, Array bias, Output hidden, Output z, Output r, Output candidate, Output inner,
                        bool reset_after, bool bfloat16) {
   if (h0.dimensions().size() != 2 || hidden->dimensions().size() != 3) return wrong_shape("gru_forward");
@@ -46,7 +37,6 @@ ffi::Error gru_backward(Array grad, Ids ids, Array h0, Array hidden, Array z, Ar
 
 #pragma GCC visibility push(default)
 
-#define FEDLOOM_IDS .Arg<ffi::Buffer<ffi::S32>>()
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fedloom_gru_forward, fedloom::gru_forward,
                               ffi::Ffi::Bind() FEDLOOM_ARRAYS_1 FEDLOOM_IDS FEDLOOM_ARRAYS_3 FEDLOOM_OUTPUTS_5.Attr<bool>("reset_after")
                                   .Attr<bool>("bfloat16"));

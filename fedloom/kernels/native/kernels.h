@@ -11,7 +11,7 @@ namespace fedloom {
 // Units rounded up to whole panels of any instruction set.
 inline size_t padded(long units, long panel = 32) { return (units + panel - 1) / panel * panel; }
 
-// With `ids`, the input of a row is the row of `x` that its id names, and `dx` holds the sum of their gradients.
+// With `ids`, the input of a row is the row of `x` that its id names, and gradients of the input are sums over the rows with that id.
 struct GruForward {
   long steps, batch, units;
   bool reset_after;
@@ -58,7 +58,9 @@ struct Matmul {
 struct LstmForward {
   long steps, batch, units;
   bool bfloat16;
-  const float *x, *h0, *c0, *kernel, *mask;  // (steps, batch, 4 units), (batch, units) twice, (units, 4 units), (steps, batch) or null
+  const int32_t* ids;
+  // (steps, batch, 4 units) or (ids_below, 4 units), (batch, units) twice, (units, 4 units), (steps, batch) or null
+  const float *x, *h0, *c0, *kernel, *mask;
   float *hidden, *cells, *gates;  // (steps, batch, units) twice, (steps, batch, 4 units); `gates` may be `x`
 
   size_t scratch() const { return 4 * (units + 1) * padded(units) + 2 * batch * (units + 1); }
@@ -67,8 +69,10 @@ struct LstmForward {
 struct LstmBackward {
   long steps, batch, units;
   bool bfloat16;
+  const int32_t* ids;
+  long ids_below;
   const float *grad, *grad_cell, *c0, *cells, *gates, *kernel, *mask;
-  float *dx, *dh0, *dc0;  // (steps, batch, 4 units), (batch, units) twice; `dx` may be `gates`
+  float *dx, *dx_of_ids, *dh0, *dc0;  // (steps, batch, 4 units), (ids_below, 4 units), (batch, units) twice; `dx` may be `gates`
 
   size_t scratch() const { return 4 * (units + 1) * padded(units, 64) + 8 * batch * (units + 1); }
 };

@@ -70,7 +70,7 @@ struct LstmForwardPass {
       return;  // its gates are not read again
     }
     float* const gates = l.gates + n * row + unit;  // may be x itself
-    const float* const x = l.x + n * row + unit;
+    const float* const x = l.x + (l.ids ? l.ids[n] : n) * row + unit;
     const Vec input = sigmoid(load(x, count) + sums[0]);
     const Vec forget = sigmoid(load(x + units, count) + sums[1]);
     const Vec candidate = hyperbolic_tangent(load(x + 2 * units, count) + sums[2]);
@@ -117,7 +117,12 @@ struct LstmBackwardPass {
   }
 
   FEDLOOM_INLINE void keep_gate(long t, long i, long gate, long unit, long count, Vec value) const {
-    store(l.dx + (t * l.batch + i) * row + gate * units + unit, value, count);
+    const long n = t * l.batch + i, at = gate * units + unit;
+    store(l.dx + n * row + at, value, count);
+    if (l.ids) {
+      float* const of_id = l.dx_of_ids + l.ids[n] * row + at;
+      store(of_id, load(of_id, count) + value, count);
+    }
     if constexpr (!Form::kAsItIs) Form::keep(value, count, lefts + ((t % 2 * l.batch + i) * 4 + gate) * depth + unit / Form::kDepth);
   }
 
@@ -127,10 +132,12 @@ struct LstmBackwardPass {
         for (long part = 0; part < N; part++)
           pack_transposed_in<Form>(l.kernel + gate * units, row, units, tile * kWidth + part * kLanes, units,
                                    panels + tile * panel_size + gate * gate_size + part * kLanes, kWidth);
+    const size_t bytes = (unit_end - unit_begin) * sizeof(float);
     for (long i = 0; i < l.batch; i++) {
-      memset(l.dh0 + i * units + unit_begin, 0, (unit_end - unit_begin) * sizeof(float));
-      memcpy(l.dc0 + i * units + unit_begin, l.grad_cell + i * units + unit_begin, (unit_end - unit_begin) * sizeof(float));
+      memset(l.dh0 + i * units + unit_begin, 0, bytes);
+      memcpy(l.dc0 + i * units + unit_begin, l.grad_cell + i * units + unit_begin, bytes);
     }
+    for (long n = 0; l.ids && n < 4 * l.ids_below; n++) memset(l.dx_of_ids + n * units + unit_begin, 0, bytes);
 
     for (long t = l.steps - 1; t >= 0; t--) {
       for (long i = 0; i < l.batch; i++)

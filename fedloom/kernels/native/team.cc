@@ -201,8 +201,8 @@ void Team::set_threads(long n) { wanted.store(n < 1 ? 1 : n); }
 void Team::run(Work work, void* context, size_t scratch_floats) {
   if (wanted.load() > 1) {
     Threads* team = whole_team();
-    std::unique_lock<std::mutex> lock(team->taken, std::try_to_lock);
-    if (lock.owns_lock()) return team->lead(work, context, scratch_floats);
+    std::lock_guard<std::mutex> lock(team->taken);
+    return team->lead(work, context, scratch_floats);
   }
   thread_local TeamOfOne one;
   one.lead(work, context, scratch_floats);

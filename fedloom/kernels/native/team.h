@@ -10,8 +10,9 @@ class Team {
   // What a member does; `member` is 0 .. size - 1, and the caller is member 0.
   using Work = void (*)(void* context, Team& team, long member);
 
-  // Runs `work` on every member and waits for all, with so much scratch memory. If another caller has the threads, a team of one does the work:
-  // results must not depend on the size of a team, which is why kernels split what they compute, never a sum. Throws std::bad_alloc.
+  // Runs `work` on every member and waits for all, with so much scratch memory; callers wait for one another, as two teams on the same cores would
+  // wait at every barrier. Results must not depend on the size of a team, which is why kernels split what they compute, never a sum. Throws
+  // std::bad_alloc.
   static void run(Work work, void* context, size_t scratch_floats);
 
   static long threads();           // of a whole team
