@@ -65,7 +65,7 @@ _SCALE = {"systems": "fedloom", "goal": None, "debug_rounds": 0, "later_rounds":
 TASKS: dict[str, list[Case]] = {
     "T1": [replace(_T1, debug_rounds=1), replace(_T1, cohort=16, later_rounds=2, systems="best peer")],
     "T2": [replace(_T2, debug_rounds=1)],
-    "T3": [replace(_T3, debug_rounds=2), replace(_T3, cohort=100, later_rounds=2)],
+    "T3": [replace(_T3, debug_rounds=2), replace(_T3, cohort=100, later_rounds=4)],
     "T4": [replace(_T4, debug_rounds=2), replace(_T4, cohort=1_000, later_rounds=4)],
     "T5": [
         *[replace(_T4, task="T5-logistic", cohort=cohort, **_SCALE) for cohort in (10, 100, 1_000, 10_000)],
