@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from collections.abc import Iterable
@@ -69,14 +68,14 @@ def chosen(variants: Iterable[str], peers: Iterable[str] | None, envs: Path) -> 
     """The systems of a run.
 
     Args:
-        variants: Of `FEDLOOM`; what this version of fedloom cannot do is left out.
+        variants: Of `FEDLOOM`.
         peers: Of `PEERS`; None takes those whose environments exist.
         envs: The folder of the environments.
 
     Raises:
         FileNotFoundError: A peer was asked for by name, and its environment is not there.
     """
-    result = [FEDLOOM[name] for name in variants if name != "bfloat16" or _has_compute()]
+    result = [FEDLOOM[name] for name in variants]
     for name in PEERS if peers is None else peers:
         missing = [system.peer for system in PEERS[name] if not interpreter(envs, system.peer).exists()]
         if not missing:
@@ -87,9 +86,3 @@ def chosen(variants: Iterable[str], peers: Iterable[str] | None, envs: Path) -> 
                 f"`python -m benchmarks peers {envs}`, or leave it out of --peers."
             )
     return result
-
-
-def _has_compute() -> bool:
-    import fedloom as fl
-
-    return "compute" in inspect.signature(fl.models.from_keras).parameters

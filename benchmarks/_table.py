@@ -78,15 +78,15 @@ def scale_table(results: Sequence[Result]) -> list[str]:
         "### Time and memory by cohort, fedloom",
         "",
         "| model | cohort | first round, s: cold / warm | s per round: median (range) | ms per client | peak MB (private) "
-        "| compiled later |",
-        "| --- | ---: | --- | --- | ---: | ---: | ---: |",
+        "| compiled later | system |",
+        "| --- | ---: | --- | --- | ---: | ---: | ---: | --- |",
     ]
     for result in results:
         for row in result.rows:
             each = "" if row.error else f"{1000 / clients_per_second(row, result.case.cohort):.3g}"
             lines.append(
                 f"| {result.case.model} | {result.case.cohort:,} | {_first(row)} | {_error(row) or _spread(row)} | {each} "
-                f"| {_memory(row)} | {sum(row.compiled)} |"
+                f"| {_memory(row)} | {sum(row.compiled)} | {row.system} |"
             )
     return lines
 

@@ -7,32 +7,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import lax
+from native_kernels import INSTRUCTION_SETS, needs_library, reference
 
 from fedloom.kernels import _native, conv2d, max_pool2d, native, set_threads
-
-needs_library = pytest.mark.skipif(bool(native().missing), reason=native().missing)
-
-INSTRUCTION_SETS = ["x86_64_v4", "x86_64_v3", "baseline"]
 
 sides = st.tuples(st.integers(1, 17), st.integers(1, 17))
 small = st.tuples(st.integers(1, 4), st.integers(1, 4))
 widths = st.sampled_from([1, 3, 15, 16, 17, 33, 40])
-
-
-@pytest.fixture
-def settings_of_kernels():
-    """Puts the number of threads and the instruction set back."""
-    before = native()
-    yield
-    set_threads(before.threads)
-    _native.use_instruction_set(before.instruction_set)
-
-
-def reference(function, *arguments):
-    """Runs a function without native kernels."""
-    with pytest.MonkeyPatch.context() as without:
-        without.setattr(_native, "_library", None)
-        return jax.jit(lambda *inner: function(*inner))(*arguments)  # a function of its own: another trace
 
 
 def random(*shape):

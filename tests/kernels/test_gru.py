@@ -6,29 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from native_kernels import INSTRUCTION_SETS, assert_close, needs_library, reference
 
-from fedloom.kernels import _native, gru_sequence, native, operands, set_threads
+from fedloom.kernels import _native, gru_sequence, operands, set_threads
 
-INSTRUCTION_SETS = ["x86_64_v4_bf16", "x86_64_v4", "x86_64_v3", "baseline"]
 WORDS = 9
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 11), st.integers(1, 70))  # time, batch, units
-
-
-@pytest.fixture
-def settings_of_kernels():
-    """Puts the number of threads and the instruction set back."""
-    before = native()
-    yield
-    set_threads(before.threads)
-    _native.use_instruction_set(before.instruction_set)
-
-
-def reference(function, *arguments):
-    """Runs a function without native kernels."""
-    with pytest.MonkeyPatch.context() as without:
-        without.setattr(_native, "_library", None)
-        return jax.jit(lambda *inner: function(*inner))(*arguments)  # a function of its own: another trace
 
 
 def problem(time, batch, units, seed=0):
@@ -71,12 +55,6 @@ def with_gradients(sequence, reset_after, ids=None, kind="float32"):
     return jax.value_and_grad(weighed, argnums=(0, 1, 2, 3), has_aux=True)
 
 
-def assert_close(got, want, tolerance=2e-5):
-    assert jax.tree.structure(got) == jax.tree.structure(want)
-    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance)
-
-
 @pytest.mark.parametrize("reset_after", [False, True])
 @pytest.mark.parametrize("by_id", [False, True])
 @settings(max_examples=3, deadline=None)
@@ -102,7 +80,7 @@ def test_the_reference_in_jax_has_the_numbers_of_the_equations(reset_after, by_i
     )
 
 
-@pytest.mark.skipif(bool(native().missing), reason=native().missing)
+@needs_library
 @pytest.mark.parametrize("name", INSTRUCTION_SETS)
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
 @pytest.mark.parametrize("reset_after", [False, True])

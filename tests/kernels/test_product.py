@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from native_kernels import INSTRUCTION_SETS, needs_library
 
 from fedloom.kernels import _native, matmul, native, operands, set_threads
 from fedloom.kernels._matmul import product
 
-needs_library = pytest.mark.skipif(bool(native().missing), reason=native().missing)
-
-INSTRUCTION_SETS = ["x86_64_v4_bf16", "x86_64_v4", "x86_64_v3", "baseline"]
 KINDS = ["float32", "bfloat16"]
 BEYOND_BLOCKS = [(2050, 5, 3), (9, 100, 1027), (3, 17, 2049)]  # rows, columns, depth; blocks have 2048 rows and 1024 steps
 

@@ -7,7 +7,6 @@ import pytest
 
 import fedloom as fl
 from fedloom.core import Batch
-from fedloom.models import _recurrent
 
 import keras  # isort: skip  after fedloom, so that it runs on JAX
 
@@ -24,16 +23,6 @@ def seed(value):
 
 def random(*shape):
     return rng.normal(size=shape).astype(np.float32)
-
-
-@pytest.fixture
-def fused(monkeypatch):
-    """The calls of the fused kernels."""
-    calls = []
-    for name in ("gru_sequence", "lstm_sequence"):
-        original = getattr(_recurrent, name)
-        monkeypatch.setattr(_recurrent, name, lambda *args, original=original: calls.append(args) or original(*args))
-    return calls
 
 
 VOCABULARY, ROWS, TIME = 6, 2, 3

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedloom.models import _recurrent
 from fedloom.models._clone import rebuild
 from fedloom.models._recurrent import FusedGRU, FusedLSTM
 
@@ -34,16 +33,6 @@ def seed(value):
 
 def random(*shape):
     return rng.normal(size=shape).astype(np.float32)
-
-
-@pytest.fixture
-def fused(monkeypatch):
-    """The calls of the fused kernels."""
-    calls = []
-    for name in ("gru_sequence", "lstm_sequence"):
-        original = getattr(_recurrent, name)
-        monkeypatch.setattr(_recurrent, name, lambda *args, original=original: calls.append(args) or original(*args))
-    return calls
 
 
 def layers(kind, units, features, rows=2, **config):

@@ -52,12 +52,6 @@ FEDLOOM_INLINE void multiply_in(const typename Form::Left* rows, long stride, lo
   }
 }
 
-// sums[i][j] += sum over k of rows[i][k] * panel[k][j]; rows lie `stride` apart.
-template <int M, int N>
-FEDLOOM_INLINE void multiply(const float* rows, long stride, const float* panel, long depth, Vec (&sums)[M][N]) {
-  multiply_in<Float32>(rows, stride, 1, panel, depth, sums);
-}
-
 template <int M, int N>
 FEDLOOM_INLINE void clear(Vec (&sums)[M][N]) {
   for (int i = 0; i < M; i++)
