@@ -17,8 +17,12 @@ from ._algorithm import Prelude as Prelude
 from ._algorithm import ReadBatches as ReadBatches
 from ._algorithm import ServerState as ServerState
 from ._algorithm import every_batch as every_batch
+from ._errors import CheckpointMismatch as CheckpointMismatch
 from ._errors import ClientFailure as ClientFailure
+from ._errors import LeftOut as LeftOut
 from ._errors import PrivacyBudgetExceeded as PrivacyBudgetExceeded
+from ._errors import RoundFailed as RoundFailed
+from ._errors import RunInterrupted as RunInterrupted
 from ._evaluation import Evaluated as Evaluated
 from ._evaluation import begin_evaluation as begin_evaluation
 from ._evaluation import evaluate_batch as evaluate_batch
@@ -47,6 +51,7 @@ from ._round import close as close
 from ._round import contribute as contribute
 from ._round import empty_sums as empty_sums
 from ._round import first_kept as first_kept
+from ._round import places_of as places_of
 from ._round import stack_contributions as stack_contributions
 from ._types import Array as Array
 from ._types import Batch as Batch
@@ -63,6 +68,7 @@ __all__ = [
     "Batch",
     "CLIENTS_PER_PARTIAL_SUM",
     "Carry",
+    "CheckpointMismatch",
     "ClientFailure",
     "ClientOutput",
     "ClientReport",
@@ -73,6 +79,7 @@ __all__ = [
     "Evaluated",
     "Kept",
     "Key",
+    "LeftOut",
     "Measurements",
     "Mechanism",
     "Message",
@@ -87,7 +94,9 @@ __all__ = [
     "PyTree",
     "Ratio",
     "ReadBatches",
+    "RoundFailed",
     "RoundSums",
+    "RunInterrupted",
     "ServerState",
     "add_metrics",
     "add_sums",
@@ -104,6 +113,7 @@ __all__ = [
     "first_kept",
     "hyperparameters",
     "non_trainable_update",
+    "places_of",
     "root_key",
     "round_key",
     "same_bound",

@@ -23,6 +23,10 @@ CLIENTS_PER_PARTIAL_SUM = 8
 """Contributions are summed in blocks of so many clients, then block by block, in the order of the cohort, wherever the work was done."""
 
 
+NAMED_PLACES = 2048
+"""Clients of a cohort that can be named if their update is not finite; of those further back only the number is known."""
+
+
 class RoundSums(NamedTuple):
     """What has come in so far; every field adds up."""
 
@@ -31,6 +35,7 @@ class RoundSums(NamedTuple):
     num_clients: jax.Array
     num_nonfinite_clients: jax.Array
     num_negative_weights: jax.Array
+    nonfinite_places: jax.Array  # uint32 (NAMED_PLACES / 32,): a bit for each place in the cohort
 
 
 class Kept(NamedTuple):
@@ -62,7 +67,13 @@ def first_kept(algorithm: Algorithm, aggregator: Aggregator, weights: ModelWeigh
 
 
 def contribute(
-    aggregator: Aggregator, aggregator_state: AggregatorState, output: ClientOutput, key: Key, kept: Kept = NOTHING_KEPT
+    aggregator: Aggregator,
+    aggregator_state: AggregatorState,
+    output: ClientOutput,
+    key: Key,
+    kept: Kept = NOTHING_KEPT,
+    *,
+    place: int | jax.Array = 0,
 ) -> tuple[RoundSums, ClientReport]:
     """One client's part of the sums, and its report.
 
@@ -75,6 +86,7 @@ def contribute(
         output: What the client's work came to.
         key: Of the client in this round.
         kept: What it had before the round.
+        place: Of the client in the cohort.
     """
     given = output.contribution
     finite = _all_finite((given.value, given.weight))
@@ -89,12 +101,30 @@ def contribute(
     stacks = aggregator.reduce == "stack"
     report = ClientReport(after, sent if stacks else (), weight, _norm(given.value), finite, encoded.tally, sums)
     ones = jnp.float32(1), 1 - finite.astype(jnp.float32), (given.weight < 0).astype(jnp.float32)
-    return RoundSums(Contribution((), jnp.float32(0)) if stacks else sent, sums, *ones), report
+    mark = jnp.where(finite, jnp.uint32(0), _bit(place))
+    return RoundSums(Contribution((), jnp.float32(0)) if stacks else sent, sums, *ones, mark), report
 
 
 def add_sums(a: RoundSums, b: RoundSums) -> RoundSums:
     """The sums over two disjoint sets of clients."""
     return jax.tree.map(jnp.add, a, b)
+
+
+def _bit(place: int | jax.Array) -> jax.Array:
+    """The bit of a place; none beyond `NAMED_PLACES`."""
+    place = jnp.asarray(place, jnp.int32)
+    here = jnp.arange(NAMED_PLACES // 32) == place // 32
+    return jnp.where(here, jnp.left_shift(jnp.uint32(1), jnp.asarray(place % 32, jnp.uint32)), jnp.uint32(0))
+
+
+def places_of(bits: Any) -> list[int]:
+    """The places whose bits are set in `RoundSums.nonfinite_places`, ascending.
+
+    Example:
+        >>> places_of([0b101, 0b10])
+        [0, 2, 33]
+    """
+    return [32 * word + bit for word, value in enumerate(bits) for bit in range(32) if int(value) >> bit & 1]
 
 
 def stack_contributions(aggregator: Aggregator, sums: RoundSums, reports: Sequence[ClientReport]) -> RoundSums:

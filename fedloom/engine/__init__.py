@@ -1,5 +1,6 @@
 """Running client work over cohorts."""
 
+from ._attendance import Attendance as Attendance
 from ._cohort import Client as Client
 from ._cohort import pair as pair
 from ._cohort import pool as pool
@@ -9,4 +10,4 @@ from ._executor import Executor as Executor
 from ._executor import MakeExecutor as MakeExecutor
 from ._local import LocalExecutor as LocalExecutor
 
-__all__ = ["Client", "DebugExecutor", "Executor", "LocalExecutor", "MakeExecutor", "pair", "pool", "prepare"]
+__all__ = ["Attendance", "Client", "DebugExecutor", "Executor", "LocalExecutor", "MakeExecutor", "pair", "pool", "prepare"]

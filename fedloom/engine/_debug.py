@@ -14,6 +14,7 @@ from fedloom.core import (
     ClientFailure,
     ClientOutput,
     Kept,
+    LeftOut,
     add_sums,
     client_key,
     contribute,
@@ -36,15 +37,20 @@ class DebugExecutor:
         zero, _ = empty_sums(self._algorithm, self._aggregator, message, aggregator_state, key, blank)
         total = partial = zero
         reports = []
+        done = 0
         for index, client in enumerate(cohort):
             began = time.perf_counter()
             kept = client.kept()
-            output = self._client(message, client, kept, client_key(key, index), round_number)
-            sums, report = contribute(self._aggregator, aggregator_state, output, client_key(key, index), kept)
+            try:
+                output = self._client(message, client, kept, client_key(key, index), round_number)
+            except LeftOut:
+                continue
+            sums, report = contribute(self._aggregator, aggregator_state, output, client_key(key, index), kept, place=index)
             partial = add_sums(partial, sums)
+            done += 1
             if self._gives_reports:
                 reports.append(report._replace(seconds=time.perf_counter() - began))
-            if (index + 1) % CLIENTS_PER_PARTIAL_SUM == 0:
+            if done % CLIENTS_PER_PARTIAL_SUM == 0:
                 total, partial = add_sums(total, partial), zero
         return stack_contributions(self._aggregator, add_sums(total, partial), reports), reports
 
@@ -60,7 +66,7 @@ class DebugExecutor:
                         k += 1
                 stage = "finish"
                 return work.finish(message, local)
-            except ClientFailure:
+            except (ClientFailure, LeftOut):
                 raise
             except Exception as error:
                 raise ClientFailure(client.name, round_number, stage, error) from error

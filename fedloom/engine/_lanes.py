@@ -109,7 +109,8 @@ class LaneWork:
                 return _where(slot.first, jax.vmap(lambda key: self._begin(round_, kept, key))(keys), local)
 
             def finish(lanes):
-                sums = jax.vmap(lambda local, key: self._contribution(round_, local, kept, key)[0])(lanes.local, keys)
+                contribution = functools.partial(self._contribution, round_, kept)
+                sums = jax.vmap(lambda local, place: contribution(local, place)[0])(lanes.local, slot.client)
                 partial = _where(slot.last, add_sums(lanes.partial, sums), lanes.partial)
                 lanes = lanes._replace(partial=partial)
                 return lax.cond(slot.full.any(), lambda: self._fold(lanes, slot.full), lambda: lanes)
@@ -127,7 +128,7 @@ class LaneWork:
         if lanes == 1:
             after, report = self._finish(round_, lane._replace(local=local), kept, client, full)
             return after._replace(local=lane.local), client + 0, report
-        sums, _ = self._contribution(round_, local, kept, client_key(round_.key, client))
+        sums, _ = self._contribution(round_, kept, local, client)
         partial = jax.tree.map(lambda leaf, new: leaf.at[0].add(new), lane.partial, sums)
         first = (jnp.arange(lanes) == 0) & full
         return self._fold(lane._replace(partial=partial), first), client + 0, ()
@@ -149,11 +150,12 @@ class LaneWork:
             return steps[0](round_.message, local, slot.batch, key)
         return lax.switch(slot.number, steps, round_.message, local, slot.batch, key)
 
-    def _contribution(self, round_: Round, local: PyTree, kept: Kept, key: Key) -> tuple[RoundSums, ClientReport]:
-        return contribute(self._aggregator, round_.aggregator_state, self._work.finish(round_.message, local), key, kept)
+    def _contribution(self, round_: Round, kept: Kept, local: PyTree, client: jax.Array) -> tuple[RoundSums, ClientReport]:
+        output, key = self._work.finish(round_.message, local), client_key(round_.key, client)
+        return contribute(self._aggregator, round_.aggregator_state, output, key, kept, place=client)
 
     def _finish(self, round_: Round, lane: Lane, kept: Kept, client: jax.Array, full: jax.Array):
-        sums, report = self._contribution(round_, lane.local, kept, client_key(round_.key, client))
+        sums, report = self._contribution(round_, kept, lane.local, client)
         partial = add_sums(lane.partial, sums)
         zero = jax.tree.map(jnp.zeros_like, partial)
         total, partial = lax.cond(full, lambda: (add_sums(lane.total, partial), zero), lambda: (lane.total, partial))

@@ -87,20 +87,22 @@ class LocalExecutor:
         devices = self._devices or jax.local_devices()
         try:
             waiting = works(clients, self._algorithm.client.passes)
-            lanes, waiting = self._choose_lanes(waiting, message, blank, devices[0].platform)
+            lanes, waiting = self._choose_lanes(clients, waiting, message, blank, devices[0].platform, round_number)
             devices = devices[: self._groups or len(devices)]
             rounds = self._on_each(devices, Round(message, aggregator_state, key))
             groups = [self._open(lanes, rounds[i % len(devices)], blank) for i in range(self._groups or len(devices))]
-            reports = self._run_blocks(clients, waiting, lanes, rounds, groups, blank)
+            reports = self._run_blocks(clients, waiting, lanes, rounds, groups, blank, round_number)
         except ClientFailure:
             raise
-        except (TypeError, ValueError) as error:  # while tracing the user's model, which all clients share
-            raise ClientFailure("(any)", round_number, "step", error) from error
+        except (TypeError, ValueError) as error:  # while tracing what clients do before and after their batches
+            raise ClientFailure("(any)", round_number, "begin", error) from error
         if len(devices) > 1:
             groups = jax.device_put(groups, devices[0])
         return stack_contributions(self._aggregator, self._close(groups, lanes), reports), reports
 
-    def _choose_lanes(self, waiting: Iterator[Work], message, blank: Kept, platform: str) -> tuple[int, Iterator[Work]]:
+    def _choose_lanes(
+        self, clients: list[Client], waiting: Iterator[Work], message, blank: Kept, platform: str, round_number: int
+    ) -> tuple[int, Iterator[Work]]:
         """The number of lanes, found once, with the first batch; and the clients still to come."""
         if self.lanes is not None:
             return self.lanes, waiting
@@ -108,7 +110,10 @@ class LocalExecutor:
         for work in waiting:
             seen.append(work)
             if work.ready:
-                self.lanes = default_lanes(self._algorithm, message, blank, work.kind.batch(), platform)
+                try:
+                    self.lanes = default_lanes(self._algorithm, message, blank, work.kind.batch(), platform)
+                except Exception as error:  # while tracing the user's model
+                    raise ClientFailure(clients[work.index].name, round_number, "step 0", error) from error
                 _log.info("%s: %d lanes on each device (%s)", self._algorithm.name, self.lanes, platform)
                 break
         return self.lanes or 1, itertools.chain(seen, waiting)
@@ -119,7 +124,14 @@ class LocalExecutor:
         return [jax.device_put(round_, device) for device in devices]
 
     def _run_blocks(
-        self, clients: list[Client], waiting: Iterator[Work], lanes: int, rounds: list[Round], groups: list[Lane], blank: Kept
+        self,
+        clients: list[Client],
+        waiting: Iterator[Work],
+        lanes: int,
+        rounds: list[Round],
+        groups: list[Lane],
+        blank: Kept,
+        round_number: int,
     ) -> list[ClientReport]:
         """Puts the lanes after the last client into `groups`; returns the reports."""
         at_work, kept, reports = -1, blank, []
@@ -128,7 +140,12 @@ class LocalExecutor:
         for block, kind in watch.waits_for(stream):
             if self._gives_reports and block.client != at_work:
                 at_work, kept = block.client, clients[block.client].kept()
-            tokens, report = self._hand_over(block, lanes, rounds, groups, kept)
+            try:
+                tokens, report = self._hand_over(block, lanes, rounds, groups, kept)
+            except jax.errors.JaxRuntimeError:  # of the device: out of memory, say
+                raise
+            except Exception as error:  # while tracing the user's model: nothing else runs in Python here
+                raise _failure_in(block, clients, round_number, error) from error
             watch.running = tokens
             ends = self._gives_reports and (isinstance(block, Empty) or block.ends)
             if ends:
@@ -155,6 +172,14 @@ class LocalExecutor:
                 groups[i], token, report = self._one(*own) if lanes == 1 else self._many(block.holes, *own)
                 tokens.append(token)
         return tokens, report
+
+
+def _failure_in(block: Block | Empty, clients: list[Client], round_number: int, error: Exception) -> ClientFailure:
+    """Names the first batch of a block that could not be compiled."""
+    if isinstance(block, Empty):
+        return ClientFailure(clients[block.client].name, round_number, "begin", error)
+    client, step = (int(column[block.slots.works][0]) for column in (block.slots.client, block.slots.step))
+    return ClientFailure(clients[client].name, round_number, f"step {step}", error)
 
 
 class _InFlight:

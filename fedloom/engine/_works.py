@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from fedloom.core import Batch, Pass, every_batch
+from fedloom.core import Batch, LeftOut, Pass, every_batch
 from fedloom.data import ClientBatches
 
 from ._cohort import Client
@@ -60,13 +60,17 @@ class _Planned(Work):
         self.index, self._client, self._batches = index, client, batches
         self.ready = batches.num_batches
         if self.ready:
-            self.kind = _kind_of_planned(batches.size, batches.like())
+            self.kind = kind_of_planned(batches.size, batches.like())
 
     def place(self, writer, lane, start, stop):
         """See `Work`."""
         following = self.step + stop - start
         x, *y, weight, real = writer.examples(lane, start, stop)
-        self._client.check(self._batches.fill(self.step, following, x, y[0] if y else {}, weight, real))
+        try:
+            self._client.check(self._batches.fill(self.step, following, x, y[0] if y else {}, weight, real))
+        except LeftOut:  # it has begun, so its update must become NaN: see `_attendance`
+            for column, value in ((x, 0), *((own, 0) for own in y), (weight, np.nan), (real, np.nan)):
+                column[...] = value
         self.step = following
         self.ready -= stop - start
         self.ended = not self.ready
@@ -88,8 +92,7 @@ class _Streamed(Work):
             self.ended = True
             return
         batch, self._number = following
-        self._leaves, structure = jax.tree.flatten(batch)
-        self.kind = Kind(structure, tuple((leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in self._leaves))
+        self._leaves, self.kind = jax.tree.leaves(batch), kind_of_batch(batch)
 
     def place(self, writer, lane, start, stop):
         """See `Work`."""
@@ -104,16 +107,22 @@ def works(cohort: list[Client], passes: tuple[Pass, ...]) -> Iterator[Work]:
     Args:
         cohort: The clients.
         passes: What they do with their batches.
+
+    Clients that raise `LeftOut` before their first batch are passed over.
     """
     simple = len(passes) == 1 and passes[0].batches is every_batch
     for index, client in enumerate(cohort):
-        planned = client.plan() if simple and client.plan is not None else None
-        if isinstance(planned, ClientBatches):
-            yield _Planned(index, client, planned)
-        elif planned is not None:
-            yield _Streamed(index, zip(planned, itertools.repeat(0), strict=False))
-        else:
-            yield _Streamed(index, _every_pass(client, passes))
+        try:
+            planned = client.plan() if simple and client.plan is not None else None
+            if isinstance(planned, ClientBatches):
+                work = _Planned(index, client, planned)
+            elif planned is not None:
+                work = _Streamed(index, zip(planned, itertools.repeat(0), strict=False))
+            else:
+                work = _Streamed(index, _every_pass(client, passes))
+        except LeftOut:
+            continue
+        yield work
 
 
 def _every_pass(client: Client, passes: tuple[Pass, ...]) -> Iterator[tuple[Batch, int]]:
@@ -122,11 +131,18 @@ def _every_pass(client: Client, passes: tuple[Pass, ...]) -> Iterator[tuple[Batc
             yield batch, number
 
 
+def kind_of_batch(batch: Batch) -> Kind:
+    """That of a batch of arrays."""
+    leaves, structure = jax.tree.flatten(batch)
+    return Kind(structure, tuple((leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves))
+
+
 _STRUCTURES = {has_y: jax.tree.structure(Batch(0, 0 if has_y else {}, np.zeros(0), np.zeros(0))) for has_y in (True, False)}
 
 
 @functools.lru_cache(maxsize=64)
-def _kind_of_planned(size: int, like: tuple) -> Kind:
+def kind_of_planned(size: int, like: tuple) -> Kind:
+    """That of batches made from examples by column; arguments as those of `ClientBatches`."""
     x, y, weight = like
     float32 = np.dtype(np.float32)
     leaves = [x, *([y] if y else []), (weight[0] if weight else (), float32), ((), float32)]

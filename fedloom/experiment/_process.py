@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,9 +17,11 @@ from fedloom.core import (
     Aggregator,
     AggregatorState,
     Algorithm,
+    Batch,
     Closed,
     Kept,
     Key,
+    LeftOut,
     ModelWeights,
     RoundSums,
     ServerState,
@@ -28,7 +33,7 @@ from fedloom.core import (
     with_hyperparameters,
 )
 from fedloom.data import Batching
-from fedloom.engine import Client, Executor, MakeExecutor, prepare
+from fedloom.engine import Attendance, Client, Executor, MakeExecutor, prepare
 from fedloom.privacy import Budget, Ledger
 
 from ._client_states import ClientStates
@@ -36,7 +41,7 @@ from ._evaluator import Evaluator, carried_rows, executor_class
 from ._large_arrays import give_back_large_arrays
 from ._memory import check_stack
 from ._privacy_rules import check_cohort, check_privacy
-from ._round_metrics import client_rows, private_metrics, round_metrics
+from ._round_metrics import Clocks, client_rows, clients_left_out, private_metrics, round_metrics, seconds_waited
 from ._saved_state import SavedState, kind_of, write_state
 from ._shapes import RoundShapes, round_shapes, size_in_bytes
 
@@ -49,6 +54,16 @@ class ProcessState(NamedTuple):
     aggregator: AggregatorState
     clients: ClientStates = ClientStates()  # what clients keep between rounds, by id
     ledger: Ledger = Ledger()  # the privacy spent so far
+
+
+class RoundOutcome(NamedTuple):
+    """A round, and what became of its clients."""
+
+    state: ProcessState
+    metrics: dict[str, Any]  # see `LearningProcess.next`
+    failures: list[dict[str, str]]  # of each client that was left out, `client`, `stage` and `reason`; not to be released under privacy
+    num_reports: int  # clients that were not
+    clocks: Clocks
 
 
 class LearningProcess:
@@ -95,7 +110,7 @@ class LearningProcess:
         self.aggregator = aggregator or weighted_mean()
         self.batching = batching
         self.seed = seed
-        self._make_executor = executor_class(executor)
+        self.make_executor = executor_class(executor)
         if batching is not None and batching.shuffle and carried_rows(self.model):
             raise ValueError(
                 'Batching.shuffle must be False for a model with rnn_state="carry": the state of a text goes from batch to batch in '
@@ -108,10 +123,11 @@ class LearningProcess:
         self._client_folder = None if client_states == "memory" else Path(client_states)
         self._executor: Executor | None = None  # made in the first round, when the shapes are known
         self._round_shapes: RoundShapes | None = None  # known as soon as there is a state
-        self.evaluator = Evaluator(self.model, self._make_executor)
+        self._fitting: set[Any] = set()  # the shapes of batches that the model has been found to take
+        self.evaluator = Evaluator(self.model, self.make_executor)
         if prelude := algorithm.prelude:
             first = algorithm._replace(client=prelude.client, init_client=lambda weights: ())
-            self._prelude = self._make_executor(first, weighted_mean())
+            self._prelude = self.make_executor(first, weighted_mean())
             self._close_prelude = jax.jit(lambda message, sums, key: prelude.update(message, _mean(sums, key)))
         self._close = jax.jit(functools.partial(close, algorithm, self.aggregator))
 
@@ -155,35 +171,101 @@ class LearningProcess:
                 do not fit in memory.
             PrivacyBudgetExceeded: The round would spend more than `privacy` allows; nothing was done.
         """
+        return self.run_round(state, clients)[:2]
+
+    def run_round(
+        self,
+        state: ProcessState,
+        clients: Any,
+        *,
+        leave_out_failing: bool = False,
+        at_most: int | None = None,
+        timeout: float | None = None,
+    ) -> RoundOutcome:
+        """`next`, with all that is known of the round, and clients that fail left out if wanted.
+
+        Args:
+            state: As in `next`.
+            clients: As in `next`.
+            leave_out_failing: Whether a client whose data cannot be used is left out; otherwise the first one raises `ClientFailure`. The
+                metrics then have `num_failed_clients`, but not under privacy.
+            at_most: With `leave_out_failing`, how many of the clients take part: the first who can. None takes all.
+            timeout: With `leave_out_failing`, seconds after which a client whose data are being read counts as failed; None waits for ever.
+
+        Raises:
+            ClientFailure: A client failed and `leave_out_failing` is False; or the model itself fails, whoever's batch it is given.
+            ValueError: As in `next`.
+            PrivacyBudgetExceeded: As in `next`.
+        """
+        began = time.perf_counter()
         ledger = self._charge(state)
         key = _round_key(self.seed, state.round_number)
         cohort, shapes = self._cohort(state, clients), self._shapes(state.server)
         self.check_cohort_size(state, len(cohort))
         if self.privacy:
             check_cohort(self.privacy.sampling, len(cohort))
+        attendance = None
+        if leave_out_failing:
+            fits = functools.partial(self._check_fit, state)
+            attendance = Attendance(
+                cohort, at_most=at_most, timeout=timeout, fits=fits, known=self._fitting, round_number=state.round_number
+            )
         message = self.algorithm.broadcast(state.server, jnp.int32(state.round_number))
         if self.algorithm.prelude:
-            sums, _ = self._prelude.run(message, (), [client._replace(kept=Kept) for client in cohort], key, state.round_number)
+            asked = attendance.clients() if attendance else cohort
+            sums, _ = self._prelude.run(message, (), [client._replace(kept=Kept) for client in asked], key, state.round_number)
             message = self._close_prelude(message, sums, key)
         executor, blank = self._round_executor(state), self._first_kept(state)
-        sums, reports = executor.run(message, state.aggregator, cohort, key, state.round_number, blank)
+        asked = attendance.clients() if attendance else cohort
+        sums, reports = jax.block_until_ready(executor.run(message, state.aggregator, asked, key, state.round_number, blank))
+        computed = time.perf_counter()
         closed = self._close(state.server, state.aggregator, message, sums, key)
         told, closed = _on_host(sums, closed)
         if told.num_negative_weights:
             raise ValueError("A client's weight was negative; it must be >= 0. Look at `client_weight`, and at negative sample weights.")
-        names, kept = [client.name for client in cohort], state.clients
+        present = attendance.present if attendance else range(len(cohort))
+        names, kept = [cohort[place].name for place in present], state.clients
         if shapes.keeps and closed.accepted:
             kept = kept.updated(
                 {name: jax.device_get(report.kept) for name, report in zip(names, reports, strict=True)}, state.round_number + 1
             )
         after = ProcessState(state.round_number + 1, closed.server, closed.aggregator, kept, ledger)
+        told, left_out = clients_left_out(told, cohort, attendance, state.round_number)
         if self.privacy:
             metrics = private_metrics(told, closed, shapes, self.privacy.sampling)
-            return after, {**metrics, "epsilon": ledger.epsilon(self.privacy.delta, self.privacy.accountant)}
-        metrics = round_metrics(self.model, told, closed, shapes)
-        if self._client_metrics:
-            metrics["clients"] = client_rows(self.model, state.round_number, names, reports, shapes)
-        return after, metrics
+            metrics["epsilon"] = ledger.epsilon(self.privacy.delta, self.privacy.accountant)
+        else:
+            metrics = round_metrics(self.model, told, closed, shapes)
+            if attendance:
+                metrics["num_failed_clients"] = float(len(attendance.failures))
+            if self._client_metrics:
+                metrics["clients"] = client_rows(self.model, state.round_number, names, reports, shapes, left_out)
+        data = seconds_waited(executor)
+        clocks = Clocks(data, max(0.0, computed - began - data), time.perf_counter() - computed)
+        return RoundOutcome(after, metrics, left_out, int(told.num_clients - told.num_nonfinite_clients), clocks)
+
+    def check_data(self, state: ProcessState, clients: Any, *, timeout: float | None = None) -> None:
+        """Raises `ClientFailure` if none of these clients can be trained on, with what is wrong with the first; nothing is computed.
+
+        Args:
+            state: As in `next`.
+            clients: As in `next`; read until one fits.
+            timeout: As in `run_round`.
+        """
+        cohort = self._cohort(state, clients)
+        attendance = Attendance(
+            cohort, timeout=timeout, fits=functools.partial(self._check_fit, state), known=self._fitting, round_number=state.round_number
+        )
+        for client in attendance.clients():
+            with contextlib.suppress(LeftOut):
+                next(iter(client.batches()), None)
+                return
+        if attendance.failures:
+            raise attendance.failures[0]
+
+    def _check_fit(self, state: ProcessState, shapes: Batch) -> None:
+        """Raises what the model raises on batches of these shapes; nothing is computed."""
+        jax.eval_shape(lambda batch: self.model.evaluate(self.get_weights(state), self.model.init_carry(), batch)[0], shapes)
 
     def get_hparams(self, state: ProcessState) -> dict[str, float]:
         """The numbers that `set_hparams` can change: rates of optimizers that keep them, strengths, clipping bounds.
@@ -217,9 +299,15 @@ class LearningProcess:
             aggregator=with_hyperparameters({"aggregator": state.aggregator}, aggregator)["aggregator"],
         )
 
-    def save(self, state: ProcessState, path: str | Path) -> None:
-        """Writes a state to a file, with what clients keep and the privacy spent; whole or not at all, without pickle."""
-        about = {**self._signature(state), "round_number": state.round_number, "ledger": state.ledger.to_json()}
+    def save(self, state: ProcessState, path: str | Path, *, notes: Mapping[str, Any] | None = None) -> None:
+        """Writes a state to a file, with what clients keep and the privacy spent; whole or not at all, without pickle.
+
+        Args:
+            state: To write.
+            path: Of the file.
+            notes: What else to keep in it, as JSON; `load` does not look at them.
+        """
+        about = {**self._signature(state), "round_number": state.round_number, "ledger": state.ledger.to_json(), "notes": dict(notes or {})}
         write_state(Path(path), about, (state.server, state.aggregator), iter(state.clients.items()))
 
     def load(self, path: str | Path) -> ProcessState:
@@ -289,8 +377,10 @@ class LearningProcess:
         Args:
             state: Holds the weights.
             clients: As in `next`.
-            batch_size: As in `evaluate`.
+            batch_size: As in `evaluate`, but None takes that of the training, which fits single clients.
         """
+        if batch_size is None and self.batching is not None:
+            batch_size = self.batching.size
         rows = self.evaluator.each(self.get_weights(state), clients, batch_size, state.round_number)
         return [{"client": client, **self.model.finish_metrics(sums)} for client, sums in rows]
 
@@ -330,13 +420,17 @@ class LearningProcess:
         """
         return _kept_by(client, state.clients, self._first_kept(state))
 
+    def round_shapes(self, state: ProcessState) -> RoundShapes:
+        """What follows from the shapes of a round: bytes that a client sends and is sent, for one."""
+        return self._shapes(state.server)
+
     def _first_kept(self, state: ProcessState) -> Kept:
         return first_kept(self.algorithm, self.aggregator, self.get_weights(state), self._shapes(state.server).value)
 
     def _round_executor(self, state: ProcessState) -> Executor:
         if self._executor is None:
             reports = self._shapes(state.server).needs_report or self._client_metrics
-            self._executor = self._make_executor(self.algorithm, self.aggregator, reports=reports)
+            self._executor = self.make_executor(self.algorithm, self.aggregator, reports=reports)
         return self._executor
 
     def _shapes(self, server: ServerState) -> RoundShapes:

@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from fedloom.core import ClientReport, Closed, Model, RoundSums
+from fedloom.core import ClientReport, Closed, Model, RoundSums, places_of
+from fedloom.engine import Attendance, Client, Executor
 from fedloom.privacy import Poisson, Sampling
 
 from ._shapes import RoundShapes
+
+NOT_FINITE = "its update was NaN or infinite"
+
+
+class Clocks(NamedTuple):
+    """Seconds of a round."""
+
+    data: float  # in which the device waited for clients' data
+    compute: float  # of clients' work besides
+    aggregate: float  # of the server's
+
+
+def seconds_waited(executor: Executor) -> float:
+    """In which the device waited for data in the executor's last run: the middle of what is known; 0 if it does not say."""
+    waited = getattr(executor, "waited", None)
+    return (waited.at_least + waited.at_most) / 2 if waited else 0.0
+
+
+def clients_left_out(
+    sums: RoundSums, cohort: Sequence[Client], attendance: Attendance | None, round_number: int
+) -> tuple[RoundSums, list[dict[str, str]]]:
+    """Who was left out and why, in the order of the cohort; and the sums without those whose data failed after they had begun.
+
+    Args:
+        sums: Of the round, on the host.
+        cohort: Who was asked.
+        attendance: Who failed; None if that would have ended the round.
+        round_number: Of the round.
+    """
+    failures = attendance.failures if attendance else {}
+    begun = len(failures.keys() & set(attendance.present)) if attendance else 0
+    rows = {place: {"client": f.client, "stage": f.stage, "reason": f.reason} for place, f in failures.items()}
+    for place in places_of(sums.nonfinite_places) if sums.num_nonfinite_clients else ():
+        rows.setdefault(place, {"client": cohort[place].name, "stage": "finish", "reason": NOT_FINITE})
+    told = sums._replace(num_clients=sums.num_clients - begun, num_nonfinite_clients=sums.num_nonfinite_clients - begun)
+    return told, [rows[place] for place in sorted(rows)]
 
 
 def round_metrics(model: Model, sums: RoundSums, closed: Closed, shapes: RoundShapes) -> dict[str, Any]:
@@ -34,10 +71,15 @@ def private_metrics(sums: RoundSums, closed: Closed, shapes: RoundShapes, sampli
 
 
 def client_rows(
-    model: Model, round_number: int, names: Sequence[str], reports: Sequence[ClientReport], shapes: RoundShapes
+    model: Model,
+    round_number: int,
+    names: Sequence[str],
+    reports: Sequence[ClientReport],
+    shapes: RoundShapes,
+    left_out: Sequence[dict[str, str]],
 ) -> list[dict[str, Any]]:
-    """A dict per client of the round, which is counted from 1 here, as in the rows of `train`."""
-    rows = []
+    """A dict per client of the round, which is counted from 1 here, as in the rows of `train`; last, those that never began."""
+    rows, reasons = [], {row["client"]: row["reason"] for row in left_out}
     for name, report in zip(names, reports, strict=True):
         metrics, tally = jax.device_get((report.metrics, report.tally))
         rows.append(
@@ -45,7 +87,8 @@ def client_rows(
                 "round": round_number + 1,
                 "client": name,
                 "asked": 1.0,
-                "answered": 1.0,  # in a simulation nobody drops out
+                "answered": 1.0,
+                "reason": reasons.get(name, ""),
                 "weight": float(report.weight),
                 "update_norm": float(report.update_norm),
                 "nonfinite": float(~np.asarray(report.finite)),
@@ -56,7 +99,14 @@ def client_rows(
                 **model.finish_metrics(metrics),
             }
         )
-    return rows
+    return [*rows, *failure_rows(round_number, [row for row in left_out if row["client"] not in set(names)])]
+
+
+def failure_rows(round_number: int, left_out: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+    """A dict per client that was left out, with the columns of `client_rows` that there are."""
+    return [
+        {"round": round_number + 1, "client": row["client"], "asked": 1.0, "answered": 0.0, "reason": row["reason"]} for row in left_out
+    ]
 
 
 def _counts(num_clients: int, shapes: RoundShapes) -> dict[str, float]:

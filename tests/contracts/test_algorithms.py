@@ -92,6 +92,28 @@ def test_a_client_that_is_not_finite_is_as_if_it_had_not_been_asked(name):
 
 
 @every_algorithm
+@pytest.mark.parametrize("batches_before", [0, 2], ids=["at once", "in the middle"])
+def test_a_client_that_fails_is_as_if_it_had_not_been_asked(name, batches_before):
+    clients = {client: exact_batches(examples) for client, examples in line_clients([3, 9, 2, 5]).items()}
+
+    class Failing:
+        def __iter__(self):
+            yield from clients["client 1"][:batches_before]
+            raise OSError("gone")
+
+    process = process_of(name)
+    outcome = process.run_round(start(process), {**clients, "client 1": Failing()}, leave_out_failing=True)
+    others = {client: batches for client, batches in clients.items() if client != "client 1"}
+    want_server, want_kept, _ = run(process, [others])
+    assert_close(outcome.state.server, want_server, rtol=1e-5, atol=1e-6)
+    kept = dict(outcome.state.clients)
+    blank = [np.asarray(leaf) for leaf in jax.tree.leaves(process.kept_by(start(process), "client 1"))]
+    assert_close(kept.pop("client 1", blank), blank)
+    assert_close(kept, want_kept, rtol=1e-5, atol=1e-6)
+    assert [failure["client"] for failure in outcome.failures] == ["client 1"] and outcome.num_reports == 3
+
+
+@every_algorithm
 @pytest.mark.parametrize(
     "clients", [{}, {"empty": {"x": np.zeros((0, 3), np.float32), "y": np.zeros(0, np.float32)}}], ids=["nobody", "empty"]
 )

@@ -432,11 +432,12 @@ def test_the_debug_executor_names_the_step(step):
     assert (caught.value.client, caught.value.round_number, caught.value.stage) == ("bob", 0, f"step {step}")
 
 
-def test_the_local_executor_says_that_the_model_failed():
+def test_the_local_executor_names_the_first_batch_that_the_model_cannot_take():
     process = process_of("fedavg", "local")
     with pytest.raises(ClientFailure) as caught:
         process.next(process.initialize(), {"bob": wrong_at(1)})
-    assert caught.value.stage == "step" and caught.value.__cause__ is not None
+    assert (caught.value.client, caught.value.round_number, caught.value.stage) == ("bob", 0, "step 1")
+    assert caught.value.__cause__ is not None
 
 
 def test_an_unknown_executor_is_an_error():

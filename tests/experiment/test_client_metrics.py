@@ -8,13 +8,14 @@ import pytest
 from contracts.lines import assert_close, assert_identical, line_clients, line_model, padded
 
 import fedloom as fl
-from fedloom.experiment._train import flat
+from fedloom.experiment._outputs import flat
+from fedloom.experiment._round_metrics import NOT_FINITE
 
 START = {"w": np.array([0.5, 0.25, -1.0], np.float32), "b": np.float32(0.125)}
 MODEL = line_model()
 SIZES = [3, 0, 9, 4, 1]
 COLUMNS = [
-    *("round", "client", "asked", "answered", "weight", "update_norm", "nonfinite", "clipping.clipped"),
+    *("round", "client", "asked", "answered", "reason", "weight", "update_norm", "nonfinite", "clipping.clipped"),
     *("bytes_up", "bytes_down", "seconds", "bias", "loss", "num_batches", "num_examples", "num_tokens"),
 ]
 THRESHOLD = 0.08
@@ -100,6 +101,7 @@ def test_the_debug_executor_has_the_same_rows():
         [{**flat(row), "client": 0, "seconds": 0} for row in one_round(spoilt_clients(), executor=executor)[1]["clients"]]
         for executor in ("local", "debug")
     )
+    assert [row.pop("reason") for row in local] == [row.pop("reason") for row in debug] == ["", "", "", "", NOT_FINITE]
     assert_close(local, debug)
 
 
@@ -116,7 +118,7 @@ def test_a_run_writes_the_table_and_it_reads_back(tmp_path):
     assert len(rows) == len(result.clients) == 9
     assert list(rows[0]) == COLUMNS
     for row, kept in zip(rows, result.clients, strict=True):
-        assert row.pop("client") == kept["client"]
+        assert (row.pop("client"), row.pop("reason")) == (kept["client"], kept["reason"])
         assert {name: float(value) for name, value in row.items()} == pytest.approx(
             {name: kept[name] for name in row}, rel=0, abs=0, nan_ok=True
         )
@@ -127,4 +129,6 @@ def test_a_run_writes_the_table_and_it_reads_back(tmp_path):
     assert "clients" not in result.history[1]
     plain = fl.train(make_process(client_metrics=False), dataset, cohort_size=3, rounds=3, initial=START, progress=False)
     assert_identical(plain.weights, result.weights)
-    assert plain.clients == []
+    named = [row for row in result.clients if row["reason"]]
+    assert [(row["round"], row["client"]) for row in plain.clients] == [(row["round"], row["client"]) for row in named]
+    assert named
