@@ -1,68 +1,44 @@
-"""Live progress in a terminal or notebook, plain lines elsewhere."""
+"""What a run shows of itself while it goes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from types import TracebackType
+from typing import Literal, get_args
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ._record import Row
+from ._callback import Callback
+from ._lines import JsonLines, PlainLines, QuietLines
+from ._live import LiveView
 
-_TRAINING = ("loss", "accuracy", "epsilon")  # what a round shows of itself, if it has it
+ProgressMode = Literal["auto", "live", "plain", "json", "quiet"]
 
 
-class TrainingProgress:
-    """Shows a training run; use it as a context.
+def progress(mode: ProgressMode = "auto", console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> Callback:
+    """Shows a training run.
 
     Args:
-        rounds: How many there will be.
+        mode: "live" draws curves, times and warnings in place, in a terminal or notebook, and is "plain" where neither is; "plain" prints
+            a line for each evaluated round, and at least every minute; "json" prints a JSON object per line and event; "quiet" prints
+            warnings alone. "auto" is live if somebody watches, and plain if not.
         console: Where to; None takes standard error, so that standard output stays free for results.
+        clock: Seconds that only grow.
+
+    Raises:
+        ValueError: There is no such mode.
     """
-
-    def __init__(self, rounds: int, console: Console | None = None):
-        self._console = console or Console(stderr=True)
-        self._rounds = rounds
-        self._bar = Progress(
-            TextColumn("round"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[latest]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal and not self._console.is_jupyter,
-        )
-        self._task = self._bar.add_task("rounds", total=rounds, latest="starting")
-
-    def __enter__(self) -> TrainingProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.stop()
-
-    def row(self, row: Row) -> None:
-        """Shows a finished round; one that was evaluated gets a line of its own."""
-        latest = " ".join(_metrics(row, "", _TRAINING)) + (f"  {row['seconds']:.1f} s/round" if row["round"] else "")
-        self._bar.update(self._task, completed=row["round"], latest=latest.strip())
-        held_out = _metrics(row, "eval_", ("loss", "accuracy"))
-        if held_out:
-            train = f"  training {' '.join(_metrics(row, '', _TRAINING))}" if row["round"] else ""
-            time = f"  {row['seconds']:.1f} s" if row["round"] else ""
-            self._bar.console.print(
-                f"round {row['round']:>4}/{self._rounds}  held out {' '.join(held_out)}{train}{time}", highlight=False, soft_wrap=True
-            )
-
-    def warn(self, text: str) -> None:
-        """A line that stands out."""
-        self._bar.console.print(f"[bold yellow]{text}[/]", highlight=False, soft_wrap=True)
-
-
-def _metrics(row: Row, prefix: str, names: tuple[str, ...]) -> list[str]:
-    return [f"{name} {row[prefix + name]:.4f}" for name in names if prefix + name in row]
+    if mode not in get_args(ProgressMode):
+        raise ValueError(f"progress must be one of {', '.join(map(repr, get_args(ProgressMode)))}, got {mode!r}.")
+    console = console or Console(stderr=True)
+    if mode == "quiet":
+        return QuietLines(console)
+    if mode == "json":
+        return JsonLines(console)
+    # isatty besides: services for CI force colours upon logs, which rich takes for a terminal.
+    is_watched = console.is_jupyter or (console.is_interactive and (mode == "live" or console.file.isatty()))
+    return LiveView(console, clock=clock) if mode != "plain" and is_watched else PlainLines(console, clock=clock)
 
 
 def batch_bar(description: str, console: Console | None = None) -> tuple[Progress, Callable[[int, int, float], None]]:

@@ -14,14 +14,33 @@ ROWS = [
 
 
 def test_metrics_have_one_line_per_round_and_gaps_where_nothing_was_measured(tmp_path):
-    folder = RunFolder(tmp_path / "run")
-    folder.write_metrics(ROWS)
+    with RunFolder(tmp_path / "run") as folder:
+        folder.write_metrics(ROWS)
     assert (tmp_path / "run" / "metrics.csv").read_text().splitlines() == [
-        "round,eval_loss,eval_accuracy,loss,accuracy,seconds",
-        "0,2.0,0.4,,,",
-        "1,,,1.9,0.42,1.0",
-        "2,1.7,0.5,1.8,0.45,1.0",
+        "round,eval_loss,eval_accuracy,loss,accuracy",
+        "0,2.0,0.4,,",
+        "1,,,1.9,0.42",
+        "2,1.7,0.5,1.8,0.45",
     ]
+
+
+def test_clocks_have_a_file_of_their_own_so_that_the_same_run_has_the_same_metrics(tmp_path):
+    with RunFolder(tmp_path / "run") as folder:
+        folder.write_metrics([ROWS[0], ROWS[1] | {"compute_seconds": 0.5}])
+    lines = (tmp_path / "run" / "timing.csv").read_text().splitlines()
+    assert lines[0].split(",")[:2] == ["round", "seconds"] and lines[2].split(",")[:4] == ["1", "1.0", "", "0.5"]
+
+
+def test_a_table_of_clients_takes_new_columns_and_forgets_rounds_that_are_done_again(tmp_path):
+    with RunFolder(tmp_path / "run") as folder:
+        folder.add_clients([{"round": 1, "client": "ada", "reason": "lost"}])
+        folder.add_clients([{"round": 2, "client": "bob, the second", "loss": 0.5, "reason": ""}])
+        folder.add_clients([{"round": 3, "client": "cy", "reason": "gone"}])
+        path = folder.path / "clients.csv"
+        assert path.read_text() == 'round,client,reason,loss\n1,ada,lost,\n2,"bob, the second",,0.5\n3,cy,gone,\n'
+        path.write_text(path.read_text()[:-4])  # as a kill in the middle of a line leaves it
+        folder.forget_after(2)
+        assert path.read_text() == 'round,client,reason,loss\n1,ada,lost,\n2,"bob, the second",,0.5\n'
 
 
 def test_the_curve_is_a_picture_with_something_on_it(tmp_path):
