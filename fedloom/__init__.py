@@ -18,8 +18,16 @@ if TYPE_CHECKING:
     from . import optimizers as optimizers
     from . import privacy as privacy
     from . import text as text
+    from .core import CheckpointMismatch as CheckpointMismatch
+    from .core import ClientFailure as ClientFailure
+    from .core import PrivacyBudgetExceeded as PrivacyBudgetExceeded
+    from .core import RoundFailed as RoundFailed
+    from .core import RunInterrupted as RunInterrupted
+    from .experiment import Checkpoints as Checkpoints
     from .experiment import EvaluationState as EvaluationState
+    from .experiment import Failures as Failures
     from .experiment import FederatedEvaluation as FederatedEvaluation
+    from .experiment import Guard as Guard
     from .experiment import LearningProcess as LearningProcess
     from .experiment import ProcessState as ProcessState
     from .experiment import TrainResult as TrainResult
@@ -28,12 +36,23 @@ if TYPE_CHECKING:
     from .experiment import personalization_summary as personalization_summary
     from .experiment import personalize as personalize
     from .experiment import train as train
+    from .report import Callback as Callback
+    from .report import trackers as trackers
 
 __all__ = [
+    "Callback",
+    "CheckpointMismatch",
+    "Checkpoints",
+    "ClientFailure",
     "EvaluationState",
+    "Failures",
     "FederatedEvaluation",
+    "Guard",
     "LearningProcess",
+    "PrivacyBudgetExceeded",
     "ProcessState",
+    "RoundFailed",
+    "RunInterrupted",
     "TrainResult",
     "aggregators",
     "algorithms",
@@ -46,9 +65,11 @@ __all__ = [
     "personalize",
     "privacy",
     "text",
+    "trackers",
     "train",
 ]
 
+_ERRORS = {"CheckpointMismatch", "ClientFailure", "PrivacyBudgetExceeded", "RoundFailed", "RunInterrupted"}
 _PACKAGES = {"aggregators", "algorithms", "data", "models", "optimizers", "privacy", "text"}
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that exists
@@ -59,7 +80,10 @@ if not TYPE_CHECKING:  # a type checker would take any name for one that exists
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if name in _PACKAGES:
             return importlib.import_module(f"{__name__}.{name}")
-        globals()[name] = value = getattr(importlib.import_module(f"{__name__}.experiment"), name)
+        if name == "trackers":
+            return importlib.import_module(f"{__name__}.report.trackers")
+        home = "report" if name == "Callback" else "core" if name in _ERRORS else "experiment"
+        globals()[name] = value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
         return value
 
 

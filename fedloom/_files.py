@@ -46,6 +46,19 @@ def replacing(target: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Makes what was written to a file, or renamed in a folder, outlast a loss of power, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems refuse
+        pass
+    finally:
+        os.close(descriptor)
+
+
 def write_text(target: Path, text: str) -> None:
     """Writes a text file, in UTF-8, so that readers, and a crash, meet either the old content or the new."""
     with replacing(target) as unfinished, unfinished.open("w", encoding="utf-8") as file:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._files import replacing
+from .._files import replacing, sync
 
 FORMAT = 1
 
@@ -29,17 +29,19 @@ def write_state(path: Path, about: dict[str, Any], tree: Any, clients: Iterator[
         tree: The arrays of server and aggregator.
         clients: Ids with the arrays that each client kept.
     """
-    with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as file:
-        leaves = _named(tree)
-        for i, leaf in enumerate(leaves.values()):
-            _write(file, f"server/{i}.npy", np.asarray(leaf))
-        ids = []
-        for i, (client, kept) in enumerate(clients):
-            ids.append(client)
-            for j, leaf in enumerate(kept):
-                _write(file, f"clients/{i}/{j}.npy", leaf)
-        header = {"format": FORMAT, "arrays": {name: kind_of(leaf) for name, leaf in leaves.items()}, "clients": ids, **about}
-        file.writestr("state.json", json.dumps(header, indent=1))
+    with replacing(path) as unfinished:
+        with zipfile.ZipFile(unfinished, "w") as file:
+            leaves = _named(tree)
+            for i, leaf in enumerate(leaves.values()):
+                _write(file, f"server/{i}.npy", np.asarray(leaf))
+            ids = []
+            for i, (client, kept) in enumerate(clients):
+                ids.append(client)
+                for j, leaf in enumerate(kept):
+                    _write(file, f"clients/{i}/{j}.npy", leaf)
+            header = {"format": FORMAT, "arrays": {name: kind_of(leaf) for name, leaf in leaves.items()}, "clients": ids, **about}
+            file.writestr(zipfile.ZipInfo("state.json"), json.dumps(header, indent=1))
+        sync(unfinished)  # before the rename, so that a loss of power leaves the old file or the new one
 
 
 class SavedState:
@@ -105,7 +107,7 @@ def kind_of(leaf: Any) -> str:
 
 
 def _write(file: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
-    with file.open(name, "w", force_zip64=True) as entry:
+    with file.open(zipfile.ZipInfo(name), "w", force_zip64=True) as entry:  # without the time of day: the same state has the same bytes
         np.lib.format.write_array(entry, array, allow_pickle=False)
 
 

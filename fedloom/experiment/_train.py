@@ -1,21 +1,29 @@
-"""train: rounds with fresh cohorts, evaluation on the way, and a folder that keeps what came out."""
+"""train: rounds with fresh cohorts, evaluation on the way, and a folder that keeps what came out and can be gone on from."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from fedloom.core import ModelWeights
-from fedloom.data import CohortSampler, DeployedCohorts, FederatedDataset, cyclic, poisson, uniform, uniform_tff, weighted
-from fedloom.report import Row, RunFolder, TrainingProgress, plot_curve
+from fedloom.data import CohortSampler, FederatedDataset
+from fedloom.report import Callback, Row, RunFolder
+from fedloom.report import progress as progress_view
 
-from ._environment import environment
+from ._checkpoint import Checkpoints
+from ._cohorts import Sampling, sampler
+from ._failures import Failures
+from ._guard import Guard
+from ._interruption import Interruption
+from ._job import Job, settings_of
+from ._outputs import Outputs
 from ._privacy_rules import check_sampling
 from ._process import LearningProcess, ProcessState
+from ._run import Run
 
 
 @dataclass
@@ -24,9 +32,11 @@ class TrainResult:
 
     process: LearningProcess
     state: ProcessState  # after the last round
-    history: list[Row] = field(repr=False)  # a dict per round, as in metrics.csv; round 0 is the start
-    clients: list[Row] = field(repr=False)  # a dict per client and round, as in clients.csv, if the process was asked for `client_metrics`
+    history: list[Row] = field(repr=False)  # a dict per round, as in metrics.csv and timing.csv; round 0 is the start
+    clients: list[Row] = field(repr=False)  # as in clients.csv, of the rounds of this call
     run_dir: Path | None
+    status: Literal["finished", "stopped"] = "finished"  # "stopped": by the guard
+    best_round: int | None = None  # with the best held-out metric; None if nothing was evaluated
 
     @property
     def weights(self) -> ModelWeights:
@@ -45,15 +55,24 @@ def train(
     cohort_size: int,
     rounds: int,
     initial: Any = None,
-    sampling: Literal["uniform", "poisson", "weighted", "cyclic", "tff"] | CohortSampler = "uniform",
+    sampling: Sampling | CohortSampler = "uniform",
     evaluate: Any = None,
+    also_evaluate: Mapping[str, Any] | None = None,
     evaluate_every: int = 5,
+    best_by: str | None = None,
+    guard: Guard | Literal["warn", "stop", "rollback", "off"] = "warn",
+    failures: Failures | None = None,
     run_dir: str | Path | None = None,
+    resume: bool | Literal["anywhere"] = False,
+    checkpoints: Checkpoints | None = None,
     config: Mapping[str, Any] | None = None,
-    progress: bool = True,
-    on_round_end: Callable[[ProcessState, Row], None] | None = None,
+    progress: bool | Literal["auto", "live", "plain", "json", "quiet"] = True,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Trains for some rounds, each with a cohort of its own.
+
+    With a run folder, the run saves itself as it goes: killed at any moment and resumed, it ends with the same bits as if it had never
+    stopped. Ctrl-C and SIGTERM let it finish its round, save and stop.
 
     Args:
         process: Holds the algorithm, and the batching that prepares clients' examples.
@@ -63,105 +82,85 @@ def train(
         initial: A Keras model, arrays in its order, or `ModelWeights` to start from; None starts from fresh weights.
         sampling: "uniform" without replacement, "poisson" for a coin per client (cohorts of `cohort_size` on average), "weighted" by the
             clients' numbers of examples, "cyclic" for everybody in turn in an order shuffled anew on each pass, "tff" for the cohorts that
-            TFF 0.87 draws with this seed, or a function from the round's number to client ids. The seed is the process'. Under privacy it
+            TFF 0.87 draws with this seed, or a function from the number of a draw to client ids. The seed is the process'. Under privacy it
             must be what the budget's sampling says; for a function that is not from `fl.data` this is up to you. One that simulates
             devices (`fl.data.available`) adds `num_asked`, `num_unavailable`, `num_reported`, `num_dropped`, `num_late` and
             `simulated_seconds` to the rounds' rows, though not under privacy, for these are counts of clients.
-        evaluate: Held-out clients, evaluated before round 1, every `evaluate_every` rounds and at the end.
+        evaluate: Held-out clients, evaluated before round 1, every `evaluate_every` rounds and at the end; as in `LearningProcess.next`.
+        also_evaluate: Further data by name, evaluated at the same rounds; their metrics are called `eval_NAME.loss` and so on.
         evaluate_every: Rounds from one evaluation to the next, at least 1.
-        run_dir: A new folder for `config.json` (settings, and the versions and kernels that the bits depend on), `metrics.csv`,
-            `clients.csv` (if the process reports clients), `curve.png` and the model (from Keras: `model.keras`); None writes nothing.
-        config: Further settings to keep in `config.json`.
-        progress: Whether to show how it goes, on standard error.
-        on_round_end: Called with the state and the round's row after every round.
+        best_by: The held-out metric by which the guard judges and the best model is kept: "accuracy", or "lower:NAME" and "higher:NAME"
+            where the name does not say which way is better. None takes the accuracy if there is one, or else the loss.
+        guard: What to do when the model becomes worse than it was at the start; see `Guard`.
+        failures: What to do about clients that fail; None leaves them out, see `Failures`.
+        run_dir: A new folder for what the run leaves: settings, metrics, checkpoints, the newest and the best model (from Keras:
+            `model.keras`, `best/model.keras`), and `report.html`. None writes nothing.
+        resume: True goes on with the run in `run_dir`, if there is one; it must have the same settings, data, model and versions, except
+            that `rounds` may be more. "anywhere" goes on with other versions or hardware too; then the bits differ from an uninterrupted
+            run's.
+        checkpoints: How often the run saves itself, and what it keeps; see `Checkpoints`.
+        config: Further settings to keep in `config.json`; JSON, dataclasses and paths.
+        progress: How to show the way, on standard error: "live" with curves, "plain" lines, "json" lines, "quiet" for warnings alone; True
+            or "auto" is live in a terminal or notebook and plain elsewhere; False shows nothing.
+        callbacks: Are told of every round: trackers from `fl.trackers`, or your own `fl.Callback`.
 
     Returns:
         The last state with its history; `result.assign_to(keras_model)` hands the weights back.
 
     Raises:
-        ValueError: An argument is out of range, or `run_dir` is not empty.
-        ClientFailure: A client's data could not be read, or does not fit the model.
+        ValueError: An argument is out of range, `run_dir` is not empty, or another process is at work in it.
+        ClientFailure: The model fails, or cannot be evaluated on a client; with `Failures(leave_out=False)`, any client that fails.
+        RoundFailed: Round after round too few clients could be used.
+        CheckpointMismatch: The run in `run_dir` cannot be resumed with this.
+        RunInterrupted: By Ctrl-C or SIGTERM; it was saved. Only with a run folder; without one, Ctrl-C is a KeyboardInterrupt at once.
     """
     for name, value in (("rounds", rounds), ("evaluate_every", evaluate_every)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
-    sample = _sampler(sampling, dataset, cohort_size, process.seed)
+    if resume and run_dir is None:
+        raise ValueError("resume needs a run_dir, got None: what was not written down cannot be gone on with. Name the run's folder.")
+    failures = failures or Failures()
+    if failures.min_reports is not None and failures.min_reports > cohort_size:
+        raise ValueError(f"failures.min_reports must be at most cohort_size={cohort_size}, got {failures.min_reports}.")
+    if process.privacy and failures.over_selection > 1:
+        raise ValueError(
+            f"failures.over_selection must be 1 under privacy, got {failures.over_selection}: the budget accounts for cohorts drawn by its "
+            "sampling, without spare clients."
+        )
+    sample = sampler(sampling, dataset, cohort_size, failures, process.seed)
     if process.privacy:
         check_sampling(process.privacy.sampling, sample, rounds)
-    state = process.initialize(initial)
-    process.check_cohort_size(state, cohort_size)
-    folder = RunFolder(run_dir) if run_dir is not None else None
-    if folder:
-        drawn = sampling if isinstance(sampling, str) else getattr(sampling, "scheme", "a function")
-        settings = {"rounds": rounds, "cohort_size": cohort_size, "sampling": drawn, "seed": process.seed, "batching": process.batching}
-        parts = {"algorithm": process.algorithm.name, "aggregator": process.aggregator.name, "privacy": process.privacy}
-        folder.write_config({**settings, **parts, **(config or {}), "environment": environment()})
-    history: list[Row] = []
-    clients: list[Row] = []
-
-    def record(row: Row, held_out: bool) -> None:
-        if held_out and evaluate is not None:
-            row |= {f"eval_{name}": value for name, value in process.evaluate(state, evaluate).items()}
-        history.append(row)
+    guard = guard if isinstance(guard, Guard) else Guard(action=guard)
+    own = {"cohort_size": cohort_size, "evaluate_every": evaluate_every, "best_by": best_by, "guard": guard, "failures": failures}
+    job = Job(
+        process=process,
+        dataset=dataset,
+        rounds=rounds,
+        initial=initial,
+        sample=sample,
+        evaluate=evaluate,
+        also_evaluate=dict(also_evaluate or {}),
+        checkpoints=checkpoints or Checkpoints(),
+        settings=settings_of(process, dataset, sampling=sampling, config=config, **own),
+        **own,
+    )
+    folder = RunFolder(run_dir, resume=bool(resume)) if run_dir is not None else None
+    start = None if folder and folder.holds_run else job.initialize()
+    shown = [progress_view("auto" if progress is True else progress)] if progress else []
+    with contextlib.ExitStack() as stack:
+        interruption = None
         if folder:
-            folder.write_metrics(history)
-            if held_out:
-                process.model.save(process.get_weights(state), folder.path)
-                plot_curve(history, folder.path / "curve.png", title=f"{cohort_size} of {len(dataset)} clients per round")
-        if shown:
-            shown.row(row)
-
-    with TrainingProgress(rounds) if progress else contextlib.nullcontext() as shown:
-        record({"round": 0}, held_out=evaluate is not None)
-        for r in range(1, rounds + 1):
-            start = time.perf_counter()
-            deployed = sample.round(r - 1) if isinstance(sample, DeployedCohorts) else None
-            state, metrics = process.next(state, dataset.subset(deployed.ids if deployed else sample(r - 1)))
-            cohort = [flat(client) for client in metrics.pop("clients", [])]
-            clients += cohort
-            if folder and cohort:
-                folder.add_clients(cohort)
-            row = {"round": r, **flat(metrics), "seconds": time.perf_counter() - start}
-            if deployed and not process.privacy:
-                row |= deployed.metrics()
-            record(row, held_out=r % evaluate_every == 0 or r == rounds)
-            if shown and (trouble := _trouble(row)):
-                shown.warn(trouble)
-            if on_round_end:
-                on_round_end(state, row)
-    return TrainResult(process, state, history, clients, folder.path if folder else None)
-
-
-def _sampler(sampling: Any, dataset: FederatedDataset, size: int, seed: int) -> CohortSampler:
-    if callable(sampling):
-        return cast(CohortSampler, sampling)
-    known: dict[str, Callable[..., CohortSampler]] = {
-        "uniform": uniform,
-        "poisson": poisson,
-        "weighted": lambda client_ids, size, seed: weighted(client_ids, dataset.size_array(), size, seed=seed),
-        "cyclic": cyclic,
-        "tff": uniform_tff,
-    }
-    if sampling not in known:
-        raise ValueError(f"sampling must be one of {sorted(known)} or a function from round number to client ids, got {sampling!r}.")
-    return known[sampling](dataset.client_ids, size, seed=seed)
-
-
-def flat(metrics: Mapping[str, Any], prefix: str = "") -> Row:
-    """Nested metrics as one row: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
-    row: Row = {}
-    for name, value in metrics.items():
-        row |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return row
-
-
-def _trouble(row: Row) -> str:
-    if "num_asked" in row and not row["num_clients"]:
-        return (
-            f"Round {row['round']} was abandoned: {row['num_reported']:.0f} of the {row['num_asked']:.0f} devices asked reported in time."
+            stack.enter_context(folder)
+            interruption = stack.enter_context(Interruption(lambda text: print(text, file=sys.stderr)))
+        outputs = Outputs(job, folder) if folder else None
+        run = Run(
+            job,
+            start,
+            outputs,
+            [*callbacks, *shown],  # the view last: a tracker may have to ask for something in the terminal
+            lambda: interruption.wanted if interruption else None,
+            anywhere=resume == "anywhere",
         )
-    if not row["accepted"]:
-        return f"Round {row['round']} changed nothing: no client had data to learn from, or the mean update was not finite."
-    if row.get("num_nonfinite_clients"):
-        return f"Round {row['round']}: {row['num_nonfinite_clients']:.0f} clients left out, their updates were NaN or infinite."
-    return ""
+        status = run.go()
+    state = run.state
+    return TrainResult(process, state.process, state.history, run.clients, folder.path if folder else None, status, state.best_round)

@@ -6,6 +6,7 @@ from ._clone import with_batch_size as with_batch_size
 from ._functions import from_functions as from_functions
 from ._keras import from_keras as from_keras
 from ._load import load as load
+from ._objective import objective as objective
 from ._stateless import StatelessCall as StatelessCall
 
-__all__ = ["StatelessCall", "char_gru", "from_functions", "from_keras", "load", "rebuild", "with_batch_size"]
+__all__ = ["StatelessCall", "char_gru", "from_functions", "from_keras", "load", "objective", "rebuild", "with_batch_size"]

@@ -45,7 +45,10 @@ def test_a_run_leaves_its_settings_metrics_curve_and_model(tmp_path):
         run_dir=tmp_path / "run",
         progress=False,
     )
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.json", "curve.png", "metrics.csv", "model.keras"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir() if p.name != ".lock") == [
+        *("best", "checkpoints", "config.json", "curve.png", "held_out_clients.csv", "metrics.csv"),
+        *("model.keras", "report.html", "status.json", "timing.csv", "warnings.csv"),
+    ]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["cohort_size"], config["sampling"]) == (2, "uniform")
     kernels = native()
@@ -155,7 +158,7 @@ def test_an_abandoned_round_changes_nothing_and_says_so(capsys):
     sample = fl.data.available(devices, data.client_ids, data.size_array(), 3)
     keras_model = classifier()
     result = fl.train(make_process(keras_model), data, cohort_size=3, rounds=1, initial=keras_model, sampling=sample)
-    assert "Round 1 was abandoned: 0 of the 4 devices asked reported in time." in capsys.readouterr().err
+    assert "The round was abandoned: 0 of the 4 devices asked reported in time." in capsys.readouterr().err
     for after, before in zip(result.weights.trainable, keras_model.get_weights(), strict=True):
         np.testing.assert_array_equal(after, before)
 
@@ -175,7 +178,7 @@ def test_a_client_with_nan_is_left_out_and_said_so(capsys):
     assert result.history[-1]["num_nonfinite_clients"] == 1
     assert result.history[-1]["num_examples"] == sum(ROWS.values()) - ROWS["bob"]
     assert all(np.isfinite(w).all() for w in result.weights.trainable)
-    assert "1 clients left out" in capsys.readouterr().err
+    assert "1 client left out" in capsys.readouterr().err
 
 
 def test_a_round_without_anything_to_learn_from_changes_nothing(capsys):
@@ -186,3 +189,84 @@ def test_a_round_without_anything_to_learn_from_changes_nothing(capsys):
     assert result.history[-1]["accepted"] == 0
     np.testing.assert_array_equal(result.weights.trainable, np.ones(3))
     assert "changed nothing" in capsys.readouterr().err
+
+
+def test_further_data_sets_are_evaluated_at_the_same_rounds():
+    keras_model, data = classifier(), dataset()
+    further = {"small": data.subset(["cy"]), "large": data.subset(["bob", "dee"])}
+    result = fl.train(
+        make_process(keras_model), data, cohort_size=2, rounds=3, initial=keras_model, evaluate=data, also_evaluate=further, evaluate_every=2,
+        progress=False,
+    )  # fmt: skip
+    for row in result.history:
+        assert ("eval_loss" in row) == ("eval_small.loss" in row) == ("eval_large.accuracy" in row) == (row["round"] != 1)
+    last = result.history[-1]
+    for name, clients in further.items():
+        assert last[f"eval_{name}.loss"] == result.process.evaluate(result.state, clients)["loss"]
+
+
+def test_the_best_model_is_kept_by_the_metric_that_is_named(tmp_path):
+    """The loss falls from round to round; accuracy, which wants to be low here, is lowest at the start."""
+    keras_model, data = classifier(), dataset()
+    for best_by in ("loss", "higher:loss"):
+        run_dir = tmp_path / best_by.replace(":", "-")
+        result = fl.train(
+            make_process(keras_model), data, cohort_size=4, rounds=4, initial=keras_model, evaluate=data, evaluate_every=1, best_by=best_by,
+            guard="off", run_dir=run_dir, progress=False,
+        )  # fmt: skip
+        losses = [row["eval_loss"] for row in result.history]
+        best = losses.index((min if best_by == "loss" else max)(losses))
+        assert result.best_round == best and json.loads((run_dir / "status.json").read_text())["best"]["round"] == best
+        kept = keras.saving.load_model(run_dir / "best" / "model.keras")
+        assert result.process.evaluate(result.process.initialize(kept), data)["loss"] == pytest.approx(losses[best], rel=1e-6)
+    assert best != losses.index(min(losses)), "or both say the same"
+
+
+def test_each_held_out_client_stands_in_a_table_before_and_after(tmp_path):
+    keras_model, data = classifier(), dataset()
+    process = make_process(keras_model)
+    result = fl.train(process, data, cohort_size=2, rounds=2, initial=keras_model, evaluate=data, run_dir=tmp_path / "run", progress=False)
+    with (tmp_path / "run" / "held_out_clients.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["client"]: float(row["num_examples"]) for row in rows} == ROWS
+    for when, state in (("before", process.initialize(keras_model)), ("after", result.state)):
+        want = {row["client"]: row["loss"] for row in process.evaluate_clients(state, data)}
+        assert {row["client"]: float(row[f"loss_{when}"]) for row in rows} == want
+
+
+def test_callbacks_are_told_of_everything_in_order():
+    told = []
+
+    class Watch(fl.Callback):
+        def on_start(self, run):
+            told.append(("start", run.rounds, run.run_dir, list(run.history)))
+
+        def on_round_end(self, state, row):
+            told.append((row["round"], state.round_number))
+
+        def on_warning(self, round_number, text):
+            told.append(("warning", round_number))
+
+        def on_end(self, status):
+            told.append(status)
+
+    poisoned = {name: dict(dataset()[name]) for name in ROWS}
+    poisoned["bob"]["x"] = np.full((9, 3), np.nan, np.float32)
+    data = fl.data.FederatedDataset.from_dict(poisoned)
+    fl.train(make_process(classifier()), data, cohort_size=4, rounds=2, progress=False, callbacks=[Watch()])
+    assert told == [("start", 2, None, []), (0, 0), ("warning", 1), (1, 1), ("warning", 2), (2, 2), "finished"]
+
+
+def test_a_tracker_that_fails_does_not_end_the_run_but_a_callback_of_ones_own_does(capsys):
+    class Tracker(fl.trackers.Tracker):
+        def on_round_end(self, state, row):
+            raise ConnectionError("server away")
+
+    class Own(fl.Callback):
+        def on_round_end(self, state, row):
+            raise ConnectionError("server away")
+
+    result = fl.train(make_process(classifier()), dataset(), cohort_size=2, rounds=2, progress="quiet", callbacks=[Tracker()])
+    assert len(result.history) == 3 and capsys.readouterr().err.count("Tracker failed") == 1
+    with pytest.raises(ConnectionError, match="server away"):
+        fl.train(make_process(classifier()), dataset(), cohort_size=2, rounds=2, progress=False, callbacks=[Own()])
