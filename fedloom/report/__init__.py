@@ -3,13 +3,13 @@
 from ._callback import Callback as Callback
 from ._callback import RunInfo as RunInfo
 from ._curve import plot_curve as plot_curve
-from ._page import write_report as write_report
 from ._progress import batch_bar as batch_bar
 from ._progress import progress as progress
 from ._record import Row as Row
 from ._record import RunFolder as RunFolder
 from ._record import next_run_dir as next_run_dir
 from ._record import plain as plain
+from .page import write_report as write_report
 
 __all__ = [
     "Callback",

@@ -195,8 +195,8 @@ def test_further_data_sets_are_evaluated_at_the_same_rounds():
     keras_model, data = classifier(), dataset()
     further = {"small": data.subset(["cy"]), "large": data.subset(["bob", "dee"])}
     result = fl.train(
-        make_process(keras_model), data, cohort_size=2, rounds=3, initial=keras_model, evaluate=data, also_evaluate=further, evaluate_every=2,
-        progress=False,
+        make_process(keras_model), data, cohort_size=2, rounds=3, initial=keras_model, evaluate=data, also_evaluate=further,
+        evaluate_every=2, progress=False,
     )  # fmt: skip
     for row in result.history:
         assert ("eval_loss" in row) == ("eval_small.loss" in row) == ("eval_large.accuracy" in row) == (row["round"] != 1)

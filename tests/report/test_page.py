@@ -6,11 +6,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fedloom.report._citations import _ACCOUNTANTS, _OF_SETTINGS, citations
-from fedloom.report._page import write_report
-from fedloom.report._page_numbers import metric_of
-from fedloom.report._page_references import REFERENCES
-from fedloom.report._page_scale import axis, bins, counts, evenly, log_axis, thin
+from fedloom.report import write_report
+from fedloom.report.page._citations import _ACCOUNTANTS, _OF_SETTINGS, citations
+from fedloom.report.page._numbers import metric_of
+from fedloom.report.page._references import REFERENCES
+from fedloom.report.page._scale import axis, bins, counts, evenly, log_axis, thin
 
 CONFIG = {
     "rounds": 4,
@@ -260,6 +260,12 @@ def test_clients_are_counted_by_who_gains(tmp_path):
     assert "Of 20 held-out clients, 18 (90%) gained in accuracy, 1 (5%) lost, and 1 stayed the same." in page.text
     assert "The mean accuracy of the worst 10% of clients went from 35.0% to 30.0%." in page.text
     assert "18 of 20" in page.text
+
+
+def test_who_did_not_change_is_drawn_as_neither_better_nor_worse(tmp_path):
+    page = page_of(run_folder(tmp_path / "run", metrics=ROUNDS, held_out_clients=held_out((0.5, 0.5), (0.5, 0.5), (0.4, 0.5))))
+    bars = [value for tag, name, value in page.attributes if tag == "rect" and name == "class" and value in ("bar gain", "bar loss")]
+    assert bars == ["bar gain"] and "2 clients stayed the same." in page.text
 
 
 def test_of_a_loss_less_is_a_gain(tmp_path):

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ._page_data import LeftOut, RunRecord, Told, amount
-from ._page_html import Html, join, section, table, tag
-from ._page_numbers import counted, number
+from ._data import LeftOut, RunRecord, Told, amount
+from ._html import Html, join, section, table, tag
+from ._numbers import counted, number
 
 _MOST_KINDS, _MOST_NAMES = 20, 3
 

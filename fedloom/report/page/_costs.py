@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 
-from ._page_charts import Key, Line, Plot, figure, line_chart, round_axis, split_bar, stacks
-from ._page_curves import held_out_metric, judged_by, series
-from ._page_data import Numbers, RunRecord, amount
-from ._page_html import Html, join, section, tag, tiles
-from ._page_numbers import bytes_text, counted, number, seconds_text
-from ._page_scale import axis
+from ._charts import Key, Line, Plot, figure, line_chart, round_axis, split_bar, stacks
+from ._curves import held_out_metric, judged_by, series
+from ._data import Numbers, RunRecord, amount
+from ._html import Html, join, section, tag, tiles
+from ._numbers import bytes_text, counted, number, seconds_text
+from ._scale import axis
 
 _PARTS = ("compute", "data", "aggregate", "evaluate", "other")
 _NAMES = {"compute": "clients' work", "data": "waiting for data", "aggregate": "aggregation", "evaluate": "evaluation", "other": "other"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ._page_html import Html, escaped, join, tag
-from ._page_scale import Axis, Point, axis, drawable, thin
+from ._html import Html, escaped, join, tag
+from ._scale import Axis, Point, axis, drawable, thin
 
 WIDTH, HEIGHT = 520, 290  # in units that are about pixels where there is room; page.css makes text larger where there is not
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 12, 56

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 
-from ._page_charts import Line, line_chart, round_axis
-from ._page_curves import series
-from ._page_data import RunRecord
-from ._page_html import Html, section, tag, tiles
-from ._page_numbers import number
-from ._page_scale import axis
+from ._charts import Line, line_chart, round_axis
+from ._curves import series
+from ._data import RunRecord
+from ._html import Html, section, tag, tiles
+from ._numbers import number
+from ._scale import axis
 
 _ACCOUNTANTS = {"rdp": "Rényi divergences", "pld": "privacy loss distributions"}
 _NEIGHBOURS = {

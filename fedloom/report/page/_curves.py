@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ._page_charts import Line, line_chart, round_axis
-from ._page_data import Numbers, RunRecord
-from ._page_html import Html, section, tag
-from ._page_numbers import Metric, counted, metric_of
-from ._page_scale import Point, axis, evenly
+from ._charts import Line, line_chart, round_axis
+from ._data import Numbers, RunRecord
+from ._html import Html, section, tag
+from ._numbers import Metric, counted, metric_of
+from ._scale import Point, axis, evenly
 
 _COUNTS = ("num_", "bytes_")
 _SHOWN_ELSEWHERE = ("round", "accepted", "epsilon", "attempts")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 
-from ._page_clients import better_off
-from ._page_curves import best_of, evaluated, held_out_metric, judged_by, series
-from ._page_data import RunRecord, amount
-from ._page_html import Html, callout, tag, tiles
-from ._page_numbers import Metric, bytes_text, counted, metric_of, number, seconds_text
+from ._clients import better_off
+from ._curves import best_of, evaluated, held_out_metric, judged_by, series
+from ._data import RunRecord, amount
+from ._html import Html, callout, tag, tiles
+from ._numbers import Metric, bytes_text, counted, metric_of, number, seconds_text
 
 _GUARD = re.compile(r"The model is worse than the one the run started from|Rolled back to")
 _STATES = {"finished": "Finished", "running": "Running", "interrupted": "Interrupted", "stopped": "Stopped", "failed": "Failed"}

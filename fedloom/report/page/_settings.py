@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ._citations import citations
-from ._page_data import RunRecord
-from ._page_html import Html, join, pairs, section, tag
-from ._page_numbers import bytes_text, number
-from ._page_scale import evenly
+from ._data import RunRecord
+from ._html import Html, join, pairs, section, tag
+from ._numbers import bytes_text, number
+from ._scale import evenly
 
 _MOST_SAMPLES, _MOST_ITEMS, _MOST_CHARACTERS = 9, 20, 2000
 _NOT_SHOWN = "not shown: it would take the noise off"

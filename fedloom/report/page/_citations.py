@@ -1,6 +1,6 @@
 """Which papers a run builds on, by the names in its settings.
 
-Free to change: all of it. A new method adds a line here, and its paper to `_page_references`.
+Free to change: all of it. A new method adds a line here, and its paper to `_references`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ._page_references import REFERENCES, Reference
+from ._references import REFERENCES, Reference
 
 _ALGORITHMS: dict[str, tuple[str, ...]] = {
     "agnostic": ("ro", "mohri"),

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from ._page_charts import HEIGHT, Key, Plot, bars, dots, figure, line_marks, vertical
-from ._page_curves import held_out_metric, judged_by
-from ._page_data import RunRecord, amount
-from ._page_html import Html, join, section, table, tag
-from ._page_numbers import Metric, counted, number
-from ._page_scale import axis, bins, counts, drawable, evenly, log_axis
+from ._charts import HEIGHT, Key, Plot, bars, dots, figure, line_marks, vertical
+from ._curves import held_out_metric, judged_by
+from ._data import RunRecord, amount
+from ._html import Html, join, section, table, tag
+from ._numbers import Metric, counted, number
+from ._scale import axis, bins, counts, drawable, evenly, log_axis
 
 _MOST_DOTS = 600
 _ROWS = 8  # of a table of gainers or losers
@@ -132,12 +132,9 @@ def _distributions(group: Group) -> Html:
     """Two histograms over one axis, before above after."""
     metric = group.metric
     when = {"before": [client.before for client in group.clients], "after": [client.after for client in group.clients]}
-    both = [*when["before"], *when["after"]]
-    edges, step = bins(both)
-    x, found = (
-        axis([edges[0], edges[-1]], most=6, tight=True, metric=metric),
-        {key: counts(values, edges, step) for key, values in when.items()},
-    )
+    edges, step = bins([*when["before"], *when["after"]])
+    found = {key: counts(values, edges, step) for key, values in when.items()}
+    x = axis([edges[0], edges[-1]], most=6, tight=True, metric=metric)
     y = axis([*found["before"], *found["after"], 1], most=3, zero=True, whole=True)
     parts, keys = [], []
     for key, plot in (("before", Plot(x, y, bottom=_UPPER)), ("after", Plot(x, y, x_label=metric.words, top=_LOWER))):

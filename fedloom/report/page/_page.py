@@ -1,6 +1,6 @@
 """The page of a run: `report.html`, one file that needs no network and no script, from what is in the run folder.
 
-With care: everything that comes from data goes through `_page_html.tag`, which escapes it.
+With care: everything that comes from data goes through `_html.tag`, which escapes it.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from .._files import write_text
-from .._version import __version__
-from ._page_clients import clients
-from ._page_costs import costs
-from ._page_curves import curves, measurements
-from ._page_data import RunRecord, read_run
-from ._page_headline import headline
-from ._page_html import Html, escaped, join, tag
-from ._page_privacy import privacy
-from ._page_settings import environment, papers, samples, settings
-from ._page_troubles import left_out, warnings
+from ..._files import write_text
+from ..._version import __version__
+from ._clients import clients
+from ._costs import costs
+from ._curves import curves, measurements
+from ._data import RunRecord, read_run
+from ._headline import headline
+from ._html import Html, escaped, join, tag
+from ._privacy import privacy
+from ._settings import environment, papers, samples, settings
+from ._troubles import left_out, warnings
 
 _SECTIONS = {
     "curves": ("Curves", curves),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ._page_numbers import MINUS, Metric, byte_unit, number, power_of_ten
+from ._numbers import MINUS, Metric, byte_unit, number, power_of_ten
 
 MOST_POINTS = 1000
 _LEAST_POWER, _MOST_POWER = -4, 5  # of ten, that a label has room for
