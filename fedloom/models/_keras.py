@@ -18,7 +18,7 @@ from fedloom.core import Batch, Model, Ratio
 from fedloom.kernels import Operands
 
 from ._clone import input_structure, is_rebuildable, layers_of, rebuild, with_fused_layers
-from ._keras_weights import assign_weights, fresh_weights, save_model, weights_from
+from ._keras_weights import assign_weights, fresh_weights, model_saver, weights_from
 from ._metrics import additive_metrics, compiled_metrics
 from ._optimizer import as_optax
 from ._products import fused_call
@@ -118,7 +118,7 @@ def from_keras(
         as_optax=lambda optimizer: as_optax(optimizer, call.trainable, keras_model.optimizer if keras_model.compiled else None),
         weights_from=lambda source: weights_from(keras_model, source),
         assign=assign_weights,
-        save=lambda weights, folder: save_model(keras_model, weights, folder),
+        save=model_saver(keras_model),
         learned=_learned(call) if non_trainable == "mean" else (False,) * len(call.frozen),
         names=tuple(weight.path for weight in keras_model.trainable_weights),
     )

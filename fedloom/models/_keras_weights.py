@@ -5,7 +5,9 @@ With care: the order, trainable and non-trainable each as Keras lists them, on w
 
 from __future__ import annotations
 
+import functools
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +65,17 @@ def assign_weights(model: keras.Model, weights: ModelWeights) -> None:
             target.assign(value)
 
 
-def save_model(model: keras.Model, weights: ModelWeights, folder: Path) -> Path:
-    """Writes `model.keras`: the model as it was given, with these weights, not compiled."""
-    copy = keras.models.clone_model(model)
-    assign_weights(copy, weights)
-    with replacing(folder / "model.keras") as unfinished:
-        copy.save(unfinished)
-    return folder / "model.keras"
+def model_saver(model: keras.Model) -> Callable[[ModelWeights, Path], Path]:
+    """What writes `model.keras` into a folder: the model as it was given, with the weights given, not compiled."""
+    copy = functools.cache(lambda: keras.models.clone_model(model))  # once, and only if needed: it draws weights that nobody wants
+
+    def save(weights: ModelWeights, folder: Path) -> Path:
+        assign_weights(copy(), weights)
+        with replacing(folder / "model.keras") as unfinished:
+            copy().save(unfinished)
+        return folder / "model.keras"
+
+    return save
 
 
 def _check_shapes(got: list[tuple], expected: list[tuple], name: str) -> None:
