@@ -34,7 +34,7 @@ layers: $(VENV)/.made
 	$(BIN)/python tools/check_layers.py
 
 docs: $(VENV)/.for-dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet  # the theme speaks of its successor otherwise
 
 check: test lint types layers docs
 

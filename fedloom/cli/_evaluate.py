@@ -121,7 +121,17 @@ def _print(found: TaskEvaluation, console: Console) -> None:
 
 
 def _print_personalized(found: dict[str, Any], console: Console) -> None:
-    table = Table("fitted to each client", "before", "after", "gain", "lose", box=None, header_style="bold", pad_edge=False)
+    number = next(iter(found.values()))["baseline"]["num_clients"]
+    table = Table(
+        f"fitted to each of {number} clients with training data",
+        "before",
+        "after",
+        "gain",
+        "lose",
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+    )
     for metric, by_name in found.items():
         after = by_name["fine-tuned"]
         share = [f"{after[name]:.0%}" for name in ("share_gaining", "share_losing")]

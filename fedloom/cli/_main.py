@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from fedloom.core import CheckpointMismatch, ClientFailure, RunInterrupted
 from ._data import Data
 from ._doctor import Doctor
 from ._evaluate import Evaluate
+from ._output import Failed
 from ._report import Report
 from ._text import Generate, Pretrain
 from ._train import Resume, train_command
@@ -65,6 +67,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt as error:
         print(f"fedloom: {error if isinstance(error, RunInterrupted) else 'interrupted'}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # of `fedloom ... | head`: nobody listens any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Failed as outcome:
+        print(f"fedloom: {outcome}", file=sys.stderr)
         return 1
     except Exception as error:
         if "--traceback" in args:

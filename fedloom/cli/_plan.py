@@ -57,7 +57,7 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> duration(0.0123), duration(4.2), duration(200), duration(100_000)
-        ('12 ms', '4.2 s', '3 min 20 s', '27 h 47 min')
+        ('12 ms', '4.2 s', '3 min 20 s', '27 h 46 min')
     """
     if seconds < 1:
         return f"{seconds * 1000:.2g} ms"

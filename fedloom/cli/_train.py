@@ -79,7 +79,7 @@ class _Train(_Watched):
         if self.dry_run:
             _dry_run(parts, as_json=self.json)
             return
-        if not self.json:
+        if not self.json and self.progress != "json":
             say(f"{_what(parts)}; results go to {run_dir}", error=True)
         self._finish(run_task(parts, run_dir, **self._shown()), run_dir)
 
@@ -152,7 +152,7 @@ class Resume(_Watched):
         if self.guard is not None:
             changes["guard"] = dataclasses.replace(config.guard, action=self.guard)
         parts = assemble(dataclasses.replace(config, **changes))
-        if not self.json:
+        if not self.json and self.progress != "json":
             say(f"Going on in {self.run_dir}: {_what(parts)}", error=True)
         self._finish(run_task(parts, self.run_dir, resume="anywhere" if self.anywhere else True, **self._shown()), self.run_dir)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")  # Keras writes its errors for a terminal
+
 
 class LeftOut(Exception):
     """A client takes no part in a round, because it failed or is not needed; executors go on with the next. Never leaves a round."""
@@ -19,7 +23,8 @@ class ClientFailure(Exception):
 
     def __init__(self, client: str, round_number: int, stage: str, cause: BaseException):
         speaks_for_itself = isinstance(cause, ValueError | OSError | RuntimeError) and str(cause)
-        self.reason = str(cause) if speaks_for_itself else f"{type(cause).__name__}: {cause}".removesuffix(": ")
+        reason = str(cause) if speaks_for_itself else f"{type(cause).__name__}: {cause}".removesuffix(": ")
+        self.reason = " ".join(_COLOURS.sub("", reason).split())  # one line, for tables
         super().__init__(f"Client {client!r} failed in round {round_number} at stage {stage!r}: {self.reason}")
         self.client, self.round_number, self.stage = client, round_number, stage
 

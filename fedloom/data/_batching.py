@@ -100,6 +100,12 @@ def pooled_batches(clients: Iterable[tuple[str, Examples]], size: int) -> Iterat
             continue
         if waiting and waiting.keys() != columns.keys():
             raise ValueError(f"Client {client!r} has columns {sorted(columns)}, those before it {sorted(waiting)}; all must have the same.")
+        for name in waiting:
+            if columns[name].shape[1:] != waiting[name].shape[1:]:
+                raise ValueError(
+                    f"Client {client!r} has examples of shape {columns[name].shape[1:]} in the column {name!r}, those before it of shape "
+                    f"{waiting[name].shape[1:]}. Bring them to one shape with dataset.map."
+                )
         waiting = {name: np.concatenate([waiting[name], columns[name]]) if waiting else columns[name] for name in columns}
         count = len(waiting["x"])
         for start in range(0, count - size + 1, size):

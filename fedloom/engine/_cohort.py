@@ -139,8 +139,19 @@ def pool(clients: Any, size: int, *, round_number: int, check: Callable[[Batch],
     def batches(part: str = "train") -> Iterator[Batch]:
         with _Blaming("(all)", round_number):
             for batch in pooled_batches(examples(), size):
-                check(batch)
+                try:
+                    check(batch)
+                except ValueError:
+                    blame_one()
+                    raise
                 yield batch
+
+    def blame_one() -> None:
+        """Raises for the first client whose own examples the model cannot take."""
+        for name, columns in examples():
+            with _Blaming(name, round_number):
+                for batch in pooled_batches([(name, columns)], size):
+                    check(batch)
 
     return [Client("(all)", batches)]
 

@@ -93,8 +93,13 @@ def choose_clients(config: RunConfig, train_set: FederatedDataset, held_out: Fed
     return train_set, held_out
 
 
+def client_optimizer(config: RunConfig) -> optax.GradientTransformation:
+    """What clients train with."""
+    return _OPTIMIZERS[config.client_optimizer](config.client_learning_rate)
+
+
 def _algorithm(config: RunConfig, model: Model) -> Algorithm:
-    client = _OPTIMIZERS[config.client_optimizer](config.client_learning_rate)
+    client = client_optimizer(config)
     server = _OPTIMIZERS[config.server_optimizer](config.server_learning_rate)
     weight: dict[str, Any] = {"client_weight": config.client_weight}
     match config.algorithm:

@@ -87,7 +87,7 @@ class CheckpointFolder:
         Args:
             state: Of the process.
             notes: What else decides the future, as JSON.
-            best_round: Whose checkpoint is kept too.
+            best_round: Whose checkpoint is kept too; None keeps the newest only.
 
         Raises:
             OSError: It could not be written; those before are as they were.
@@ -111,7 +111,7 @@ class CheckpointFolder:
     def _prune(self, best_round: int | None, newest: Path | None = None) -> None:
         files = self.files()
         rounds = sorted({round_number for round_number, _ in files}, reverse=True)
-        kept = {*rounds[: self._policy.keep_last], *([best_round] if self._policy.keep_best and best_round is not None else [])}
+        kept = {*rounds[: self._policy.keep_last], best_round}
         for round_number, path in files:
             replaced = newest is not None and round_number == _round_of(newest) and path != newest  # of before the run was resumed
             if round_number not in kept or replaced:
@@ -133,14 +133,19 @@ class CheckpointFolder:
         Raises:
             CheckpointMismatch: All are damaged, or the newest whole one is of another process.
         """
-        files = self.files()
+        files, damaged = self.files(), []
         for _, path in files:
-            if _NAME.fullmatch(path.name)[2] != _digest(path):  # type: ignore[index]
-                warn(
-                    f"The checkpoint {path} is damaged (its content does not have the checksum in its name); going back to the one before."
-                )
+            if not _is_whole(path):
+                damaged.append(path)
                 continue
-            return self._read(path, check)
+            loaded = self._read(path, check)
+            for other in damaged:
+                aside = other.rename(other.with_name(f"{other.name}.damaged"))  # so that it does not count among those that are kept
+                warn(
+                    f"The checkpoint {other} is damaged: its content does not have the checksum in its name. Going back to the one before; "
+                    f"it is kept as {aside.name}."
+                )
+            return loaded
         if files:
             raise CheckpointMismatch(
                 f"All {len(files)} checkpoints in {self._path} are damaged. Restore one from a copy, or start a new run."
@@ -150,7 +155,7 @@ class CheckpointFolder:
     def of_round(self, round_number: int) -> Loaded | None:
         """The whole checkpoint of a round, if there is one."""
         for number, path in self.files():
-            if number == round_number and _NAME.fullmatch(path.name)[2] == _digest(path):  # type: ignore[index]
+            if number == round_number and _is_whole(path):
                 return self._read(path, lambda notes: None)
         return None
 
@@ -166,9 +171,18 @@ class CheckpointFolder:
 
 
 def _round_of(path: Path) -> int:
+    return int(_parts(path)[0])
+
+
+def _is_whole(path: Path) -> bool:
+    return _parts(path)[1] == _digest(path)
+
+
+def _parts(path: Path) -> tuple[str, str]:
+    """The round and the digest in the name of a checkpoint."""
     match = _NAME.fullmatch(path.name)
-    assert match
-    return int(match[1])
+    assert match, "only such names come from `files`"
+    return match[1], match[2]
 
 
 def _digest(path: Path) -> str:

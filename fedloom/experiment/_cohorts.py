@@ -52,7 +52,7 @@ def sampler(sampling: Sampling | CohortSampler, dataset: FederatedDataset, size:
             f"cohort_size * failures.over_selection must be at most {len(dataset)}, the number of clients to draw from, got {drawn}. Lower "
             "one of them."
         )
-    return known[sampling](dataset.client_ids, drawn, seed=seed)
+    return known[sampling](dataset.client_ids, drawn if drawn <= len(dataset) else size, seed=seed)  # which says that `size` is too large
 
 
 def draw(sample: CohortSampler, number: int) -> Draw:

@@ -152,7 +152,7 @@ def _check_names(kind: type, values: Mapping[str, Any], where: str, prefix: str)
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise ValueError(
-                f"{where}: there is no setting {prefix + name!r}{f'; did you mean {near[0]!r}?' if near else ''}. "
+                f"{where}: there is no setting {prefix + name!r}{f', perhaps {near[0]!r} is meant' if near else ''}. "
                 f"There are: {', '.join(sorted(known))}."
             )
         default = known[name].default_factory

@@ -63,7 +63,7 @@ def told(failures: Sequence[dict[str, str]]) -> str:
     by_reason: dict[str, list[str]] = {}
     for failure in failures:
         by_reason.setdefault(failure["reason"], []).append(failure["client"])
-    parts = [f"{_names(clients)}: {reason}" for reason, clients in list(by_reason.items())[:_SHOWN]]
+    parts = [f"{_names(clients)}: {reason.rstrip('.')}" for reason, clients in list(by_reason.items())[:_SHOWN]]
     return "; ".join(parts) + ("; ..." if len(by_reason) > _SHOWN else "")
 
 

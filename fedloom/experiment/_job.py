@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,32 +63,40 @@ def settings_of(
 
     Args:
         process: Whose algorithm, aggregator, privacy, seed and batching are kept.
-        dataset: Of which the number of clients and a digest of their ids are kept.
+        dataset: Of which the number of clients and a digest of their ids and sizes are kept.
         sampling: As `train` has it.
         config: The user's further settings, which go before ours where they have the same name.
         own: Further arguments of `train`.
     """
     parts = {"algorithm": process.algorithm.name, "aggregator": process.aggregator.name, "privacy": process.privacy}
-    data = {"num_clients": len(dataset), "client_ids": _digest_of(dataset.client_ids)}
+    data = {"num_clients": len(dataset), "clients_digest": _digest_of(dataset)}
     base = {**own, "sampling": scheme(sampling), "seed": process.seed, "batching": process.batching}
     return plain({**base, **parts, **data, **(config or {})})
 
 
-def _digest_of(client_ids: Sequence[str]) -> str:
-    """Of up to 1,000 ids, evenly spaced: enough to tell other data from the same."""
-    places = np.unique(np.linspace(0, len(client_ids) - 1, min(len(client_ids), 1000)).astype(int)) if len(client_ids) else []
-    text = "\n".join(client_ids[int(i)] for i in places)
+def _digest_of(dataset: FederatedDataset) -> str:
+    """Of ids and sizes of up to 1,000 clients, evenly spaced: enough to tell most other data from the same."""
+    ids, sizes = dataset.client_ids, dataset.size_array()
+    places = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), 1000)).astype(int)) if len(ids) else []
+    text = "\n".join(f"{ids[int(i)]} {sizes[int(i)]}" for i in places)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def check_settings(found: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Raises CheckpointMismatch if a run was started with other settings than it is resumed with."""
     for name in [*here, *(name for name in found if name not in here)]:
-        if name not in _MAY_CHANGE and here.get(name) != found.get(name):
+        if name not in _MAY_CHANGE and _deciding(name, here.get(name)) != _deciding(name, found.get(name)):
             raise CheckpointMismatch(
                 f"The run was started with other settings: {name} was {found.get(name)!r}, now it is {here.get(name)!r}. Resume it with "
-                "the settings in its config.json, or start a new run; `rounds` may be more than before, and `guard` another."
+                "the settings in its config.json, or start a new run; `rounds` may be more than before."
             )
+
+
+def _deciding(name: str, value: Any) -> Any:
+    """What of a setting decides the bits of the rounds there are."""
+    if name == "failures" and isinstance(value, Mapping):
+        return {part: value.get(part) for part in ("leave_out", "over_selection")}
+    return value
 
 
 def check_environment(found: Mapping[str, Any], here: Mapping[str, Any]) -> None:

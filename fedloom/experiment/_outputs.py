@@ -22,7 +22,7 @@ from ._job import Job
 from ._run_state import RunState
 
 _MOST_HELD_OUT = 10_000  # held-out clients up to which each is looked at by itself
-_SHARE = 0.05  # of the time that may go into pictures and pages
+_SHARE = 0.05  # of the time that may go into pictures and pages, and again into tables, which are written whole
 
 
 class Outputs:
@@ -40,7 +40,7 @@ class Outputs:
         self.environment = plain(environment())
         self._held_out: list[Row] = []  # each client with the model at the start
         self._written = -1  # the last round whose files, but for pictures and pages, are all there
-        self._pages = _Sparing(_SHARE)
+        self._pages, self._tables = _Sparing(_SHARE), _Sparing(_SHARE)
 
     def start(self, run: RunState) -> None:
         """Writes the settings."""
@@ -75,7 +75,9 @@ class Outputs:
     def end_round(self, run: RunState, *, evaluated: bool, new_best: bool) -> None:
         """Writes what is due after the last row of the history."""
         r, job = run.round, self._job
-        self._folder.write_metrics(run.history)
+        if self._tables.is_due():
+            with self._tables:
+                self._folder.write_metrics(run.history)
         if r == 0 and evaluated:
             self._held_out = self._each_held_out(run, "before")
             if self._held_out:
@@ -87,14 +89,12 @@ class Outputs:
         if evaluated and self._pages.is_due():
             with self._pages:
                 self.draw(run, "running")
-        kept_as_best = new_best and (job.checkpoints.keep_best or job.guard.action == "rollback")
-        if r in (0, job.rounds) or kept_as_best or self.checkpoints.is_due(r):
+        if r in (0, job.rounds) or (new_best and self._keeps_best) or self.checkpoints.is_due(r):
             self._save(run)
 
     def finish(self, run: RunState, status: str, reason: str = "") -> None:
         """Writes what is due at the end."""
         self.save(run)
-        self._folder.write_metrics(run.history)
         if self._held_out:
             after = {row["client"]: row for row in self._each_held_out(run, "after")}
             self._folder.write_held_out_clients([{**row, **after.get(row["client"], {})} for row in self._held_out])
@@ -109,16 +109,24 @@ class Outputs:
         """After an error: saves the rounds that are done; where this fails too, the checkpoint before is there still."""
         with contextlib.suppress(OSError, ValueError):
             self.tell_status(run, "failed", f"{type(error).__name__}: {error}")
+            self._folder.write_metrics(run.history)
             if self.checkpoints.newest_round < self._written == run.round == run.process.round_number:
                 self._save(run)
+            self.draw(run, "failed", f"{type(error).__name__}: {error}")
 
     def draw(self, run: RunState, status: str, reason: str = "") -> None:
-        """The model, the picture and the page, as things are now."""
+        """The model, the tables, the picture and the page, as things are now."""
         job = self._job
+        self._folder.write_metrics(run.history)
         job.process.model.save(job.process.get_weights(run.process), self.path)
         plot_curve(run.history, self.path / "curve.png", title=f"{job.cohort_size} of {len(job.dataset)} clients per round")
         self.tell_status(run, status, reason)
-        write_report(self.path)
+        try:
+            write_report(self.path)
+        except ValueError as error:  # somebody's hand in the folder is no reason to end the run
+            if not any(str(error) in warning["text"] for warning in run.warnings):
+                run.warnings.append({"round": run.round, "text": f"The report could not be written: {error}"})
+                self.warn(run)
 
     def tell_status(self, run: RunState, status: str, reason: str = "") -> None:
         """How far the run is, or how it ended."""
@@ -129,7 +137,11 @@ class Outputs:
 
     def _save(self, run: RunState) -> None:
         notes: Mapping[str, Any] = {"settings": self._job.settings, "environment": self.environment, "run": run.notes()}
-        self.checkpoints.save(run.process, notes, run.best_round)
+        self.checkpoints.save(run.process, notes, run.best_round if self._keeps_best else None)
+
+    @property
+    def _keeps_best(self) -> bool:
+        return self._job.checkpoints.keep_best or self._job.guard.action == "rollback"  # which needs it
 
     def _each_held_out(self, run: RunState, when: str) -> list[Row]:
         """Each held-out client by itself, if there are several and not too many."""

@@ -60,7 +60,7 @@ class Run:
                 started.append(callback)
             if self._outputs:
                 self._outputs.start(self.state)
-            for text in self._early_warnings:
+            for text in self._early_warnings + self._short_budget():
                 self._warn(text)
             if not self.state.history:
                 self._end_round({"round": 0})
@@ -76,6 +76,19 @@ class Run:
         finally:
             for callback in started:
                 callback.on_end(status)
+
+    def _short_budget(self) -> list[str]:
+        """A warning, if the budget does not suffice for all rounds; the round that would exceed it is refused in any case."""
+        process, state = self._job.process, self.state
+        if not process.privacy or not process.aggregator.mechanism:
+            return []
+        noise_multiplier = float(process.aggregator.mechanism.noise_multiplier(state.process.aggregator, None))
+        fitting = state.round + process.privacy.rounds(noise_multiplier, spent=state.process.ledger)
+        if fitting >= self._job.rounds:
+            return []
+        return [
+            f"The privacy budget allows {fitting} rounds with this noise, fewer than the {self._job.rounds} planned; the next is refused."
+        ]
 
     def _info(self) -> RunInfo:
         job = self._job

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fedloom import optimizers
 from fedloom.algorithms import fine_tune
 
-from ._assemble import Assembled
+from ._assemble import Assembled, client_optimizer
 from ._evaluation import evaluate_models
+from ._guard import lower_is_better
 from ._personalize import personalization_summary, personalize
 
 WORST_SHARE = 0.1
@@ -34,8 +34,8 @@ def evaluate_task(parts: Assembled, models: dict[str, Any], *, personalization: 
     Args:
         parts: The task.
         models: Keras models by name, of the task's architecture.
-        personalization: Whether the last of them is also fitted to each client's training part, with the client optimizer's rate, before it
-            is tested on that client.
+        personalization: Whether the last of them is also fitted to each client's training part, with the client optimizer, before it is
+            tested on that client.
 
     Raises:
         ValueError: A model does not fit, or no held-out client has a training part.
@@ -78,10 +78,7 @@ def _personalized(parts: Assembled, weights: Any) -> dict[str, Any]:
             "more clients, or lower min_examples."
         )
     process = parts.process
-    strategies = {"fine-tuned": fine_tune(process.model, optimizers.sgd(parts.config.client_learning_rate))}
+    strategies = {"fine-tuned": fine_tune(process.model, client_optimizer(parts.config))}
     rows = personalize(process, weights, parts.dataset.subset(ids), parts.held_out.subset(ids), strategies)
     metrics = [name for name, value in rows[0]["baseline"].items() if isinstance(value, float) and not name.startswith("num_")]
-    return {
-        name: personalization_summary(rows, name, better=None if name == "loss" else "lower" if "error" in name else "higher")
-        for name in metrics
-    }
+    return {name: personalization_summary(rows, name, better="lower" if lower_is_better(name) else "higher") for name in metrics}

@@ -95,9 +95,10 @@ def train(
         failures: What to do about clients that fail; None leaves them out, see `Failures`.
         run_dir: A new folder for what the run leaves: settings, metrics, checkpoints, the newest and the best model (from Keras:
             `model.keras`, `best/model.keras`), and `report.html`. None writes nothing.
-        resume: True goes on with the run in `run_dir`, if there is one; it must have the same settings, data, model and versions, except
-            that `rounds` may be more. "anywhere" goes on with other versions or hardware too; then the bits differ from an uninterrupted
-            run's.
+        resume: True goes on with the run in `run_dir`, if there is one. Settings, `config`, ids and sizes of the clients, shapes of the
+            model and versions must be the same, except that `rounds` may be more, and `guard`, `checkpoints` and the limits of `failures`
+            others; what functions contain, such as a rate inside an optimizer, cannot be compared. "anywhere" goes on with other versions
+            or hardware too; then the bits differ from an uninterrupted run's.
         checkpoints: How often the run saves itself, and what it keeps; see `Checkpoints`.
         config: Further settings to keep in `config.json`; JSON, dataclasses and paths.
         progress: How to show the way, on standard error: "live" with curves, "plain" lines, "json" lines, "quiet" for warnings alone; True

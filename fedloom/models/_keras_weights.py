@@ -62,7 +62,7 @@ def assign_weights(model: keras.Model, weights: ModelWeights) -> None:
         _check_shapes([tuple(np.shape(v)) for v in values], [tuple(w.shape) for w in targets], model.name)
     for targets, values in kinds:
         for target, value in zip(targets, values, strict=True):
-            target.assign(value)
+            target.assign(jnp.array(value, copy=True))  # Keras' own training gives its buffers away
 
 
 def model_saver(model: keras.Model) -> Callable[[ModelWeights, Path], Path]:

@@ -67,8 +67,8 @@ def test_no_setting_with_a_value_by_default_can_be_none():
     [
         ("rounds = ", "run.toml is not a TOML file"),
         ('task = "digits"', "task must be one of 'shakespeare', 'keras', got 'digits'"),
-        ("ronds = 3", "there is no setting 'ronds'; did you mean 'rounds'"),
-        ("[guard]\naction_ = 'x'", "there is no setting 'guard.action_'; did you mean 'action'"),
+        ("ronds = 3", "there is no setting 'ronds', perhaps 'rounds' is meant"),
+        ("[guard]\naction_ = 'x'", "there is no setting 'guard.action_', perhaps 'action' is meant"),
         ("guard = 'stop'", r"guard must be a table, \[guard\], got 'stop'"),
         ("rounds = 'many'", "rounds: .*valid integer.*got 'many'"),
         ("rounds = 1.5", "rounds: .*integer.*got 1.5"),

@@ -88,13 +88,14 @@ def test_settings_out_of_range(settings, message):
         fl.Guard(**settings)
 
 
-def diverging(run_dir, guard, *, rounds=6, resume=False, **arguments):
+def diverging(run_dir, guard, *, rounds=6, resume=False, keep_best=True, **arguments):
     """At this rate gradient descent on the lines overshoots further in every round."""
     data = fl.data.FederatedDataset.from_dict(line_clients([6, 9, 4, 6]))
     process = fl.LearningProcess(fl.algorithms.fedavg(line_model(), fl.optimizers.sgd(2.0)), batching=padded)
     return fl.train(
         process, data, cohort_size=3, rounds=rounds, initial=START, evaluate=data, evaluate_every=1, best_by="loss", guard=guard,
-        run_dir=run_dir, resume=resume, progress=arguments.pop("progress", False), checkpoints=fl.Checkpoints(every=1), **arguments,
+        run_dir=run_dir, resume=resume, progress=arguments.pop("progress", False),
+        checkpoints=fl.Checkpoints(every=1, keep_best=keep_best), **arguments,
     )  # fmt: skip
 
 
@@ -143,7 +144,7 @@ def test_rollback_goes_on_from_the_best_round_and_gives_up_in_the_end(tmp_path):
     result = diverging(tmp_path / "run", guard, rounds=9)
     assert result.status == "stopped" and result.history[-1]["round"] == 4, "three rollbacks, and worse again"
     with pytest.raises(KeyboardInterrupt):
-        diverging(tmp_path / "other", guard, rounds=9, callbacks=[CrashAt(3)])
+        diverging(tmp_path / "other", guard, rounds=9, callbacks=[CrashAt(3)], keep_best=False)  # it is kept all the same
     again = diverging(tmp_path / "other", guard, rounds=9, resume=True)
     assert_identical(again.weights, result.weights)
     assert (tmp_path / "other" / "metrics.csv").read_bytes() == (tmp_path / "run" / "metrics.csv").read_bytes()

@@ -117,7 +117,8 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(crashed, damage, tmp
     newest.write_bytes(b"" if damage == "emptied" else data[: len(data) // 2] if damage == "cut off" else data)
     result = train(crashed, resume=True, progress="plain")
     shown = capsys.readouterr().err
-    assert f"The checkpoint {newest} is damaged" in shown and "going back to the one before" in shown
+    assert f"The checkpoint {newest} is damaged" in shown and "Going back to the one before" in shown
+    assert newest.with_name(f"{newest.name}.damaged").exists()
     assert_identical(result.weights, train(tmp_path / "whole").weights)
 
 
@@ -127,7 +128,7 @@ def test_without_a_whole_checkpoint_a_run_is_not_begun_anew(crashed):
     with pytest.raises(CheckpointMismatch, match=r"All \d checkpoints .* are damaged"):
         train(crashed, resume=True)
     shutil.rmtree(crashed / "checkpoints")
-    with pytest.raises(CheckpointMismatch, match="has 4 rounds in metrics.csv, but no checkpoint"):
+    with pytest.raises(CheckpointMismatch, match="has 5 rounds in metrics.csv, but no checkpoint"):
         train(crashed, resume=True)
 
 
@@ -329,3 +330,39 @@ def test_checkpoints_take_a_twentieth_of_the_time_unless_told_otherwise(tmp_path
 def test_policies_out_of_range(settings, message):
     with pytest.raises(ValueError, match=f"{message} must be at least 1, got 0"):
         fl.Checkpoints(**settings)
+
+
+def test_a_damaged_checkpoint_does_not_count_among_those_that_are_kept(crashed):
+    """With one kept, writing the next must not remove the whole one in favour of the damaged one before it is there."""
+    newest = checkpoints(crashed)[-1]
+    newest.write_bytes(b"damaged")
+    seen = []
+
+    class Watch(fl.Callback):
+        def on_round_end(self, state, row):
+            seen.append([path.name for path in checkpoints(crashed) if path.suffix == ".ckpt"])
+
+    train(crashed, resume=True, checkpoints=fl.Checkpoints(every=1, keep_last=1, keep_best=False), callbacks=[Watch()])
+    assert all(seen)
+
+
+def test_a_hand_in_the_folder_is_no_reason_to_end_the_run(tmp_path):
+    class Spoil(fl.Callback):
+        def on_round_end(self, state, row):
+            (tmp_path / "run" / "samples.json").write_text("{")
+
+    result = train(tmp_path / "run", callbacks=[Spoil()])
+    assert result.status == "finished"
+    assert "The report could not be written" in (tmp_path / "run" / "warnings.csv").read_text()
+
+
+def test_limits_of_failures_may_change_but_not_who_is_drawn(crashed):
+    with pytest.raises(CheckpointMismatch, match="failures was"):
+        train(crashed, resume=True, failures=fl.Failures(over_selection=1.5))
+    assert train(crashed, resume=True, failures=fl.Failures(min_reports=1, max_attempts=9, timeout=60.0)).status == "finished"
+
+
+def test_data_of_other_sizes_are_other_data(crashed):
+    other = fl.data.FederatedDataset.from_dict(line_clients([3, 9, 5, 6]))
+    with pytest.raises(CheckpointMismatch, match="clients_digest was"):
+        train(crashed, resume=True, dataset=other)

@@ -270,3 +270,30 @@ def test_a_tracker_that_fails_does_not_end_the_run_but_a_callback_of_ones_own_do
     assert len(result.history) == 3 and capsys.readouterr().err.count("Tracker failed") == 1
     with pytest.raises(ConnectionError, match="server away"):
         fl.train(make_process(classifier()), dataset(), cohort_size=2, rounds=2, progress=False, callbacks=[Own()])
+
+
+def test_a_bad_held_out_client_is_named():
+    data = dataset()
+    process = make_process(classifier())
+    state = process.initialize()
+    wrong = {name: dict(data[name]) for name in ROWS}
+    wrong["cy"]["y"] = np.array([7])
+    with pytest.raises(fl.ClientFailure, match=r"'cy' failed .*Labels \(y\) must lie in \[0, 2\)"):
+        process.evaluate(state, wrong)
+    wrong["cy"] = {"x": np.ones((1, 4), np.float32), "y": np.array([1])}
+    with pytest.raises(
+        fl.ClientFailure, match=r"Client 'cy' has examples of shape \(4,\) in the column 'x', those before it of shape \(3,\)"
+    ):
+        process.evaluate(state, wrong)
+
+
+def test_a_budget_that_does_not_suffice_is_told_at_the_start(capsys):
+    data, sampling = dataset(), fl.privacy.FixedSize(2, 4)
+    process = make_process(
+        classifier(),
+        aggregator=fl.aggregators.dp_gaussian_fixed(2.0, 2, 0.5),
+        privacy=fl.privacy.Budget(epsilon=1.001 * fl.privacy.epsilon(sampling, 2.0, 3, 1e-3), delta=1e-3, sampling=sampling),
+    )
+    with pytest.raises(fl.PrivacyBudgetExceeded):
+        fl.train(process, data, cohort_size=2, rounds=5, progress="quiet")
+    assert "The privacy budget allows 3 rounds with this noise, fewer than the 5 planned" in capsys.readouterr().err

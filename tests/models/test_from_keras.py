@@ -661,3 +661,18 @@ def test_evaluation_with_weights_is_that_of_keras_weighted_metrics(rng):
     assert got["accuracy"] == pytest.approx(want["accuracy"], rel=1e-6)
     assert got["loss"] == pytest.approx(want["cross_entropy"], rel=1e-6)
     assert got["cross_entropy"] == pytest.approx(want["cross_entropy"], rel=1e-6)
+
+
+def test_weights_that_were_assigned_outlive_what_keras_does_with_the_model():
+    """Keras' compiled training gives the buffers of its variables away."""
+    keras.utils.set_random_seed(0)
+    keras_model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    process = fl.LearningProcess(fl.algorithms.fedavg(fl.models.from_keras(keras_model, "mse"), fl.optimizers.sgd(0.1)))
+    state = process.initialize(keras_model)
+    process.assign_weights(state, keras_model)
+    keras_model.compile(loss="mse", optimizer="sgd")
+    x, y = np.ones((4, 3)), np.ones((4, 2))
+    keras_model.fit(x, y, verbose=0)
+    keras_model.evaluate(x, y, verbose=0)
+    assert all(np.isfinite(w).all() for w in process.get_weights(state).trainable)
+    process.next(state, [[(x, y)]])
