@@ -21,7 +21,7 @@ demo: $(VENV)/.for-demo
 	$(BIN)/fedloom train shakespeare --run-dir "$$dir"
 
 test: $(VENV)/.for-test
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.for-dev
 	$(BIN)/ruff check .

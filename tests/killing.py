@@ -23,7 +23,7 @@ from pathlib import Path
 ROUNDS = 8
 JOBS = ("private", "stateful")
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["fedloom.experiment", "optax", "matplotlib.figure"])
+_CONTEXT.set_forkserver_preload(["fedloom.experiment", "fedloom.models", "optax", "dp_accounting", "matplotlib.figure"])
 
 
 def train(job: str, run_dir: str) -> None:

@@ -58,7 +58,8 @@ class RunFolder:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"run_dir must be a folder, got the file {str(path)!r}. Choose another name.")
-        holds = sorted(p.name for p in self.path.iterdir() if p.name not in _BEFORE_THE_START) if self.path.exists() else []
+        names = [p.name for p in self.path.iterdir()] if self.path.exists() else []
+        holds = sorted(name for name in names if name not in _BEFORE_THE_START and not _UNFINISHED.fullmatch(name))
         if holds and not resume:
             way_on = "go on with the run in it (resume=True; `fedloom resume`)" if "config.json" in holds else "remove what is in it"
             raise ValueError(

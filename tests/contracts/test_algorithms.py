@@ -94,7 +94,7 @@ def test_a_client_that_is_not_finite_is_as_if_it_had_not_been_asked(name):
 @every_algorithm
 @pytest.mark.parametrize("batches_before", [0, 2], ids=["at once", "in the middle"])
 def test_a_client_that_fails_is_as_if_it_had_not_been_asked(name, batches_before):
-    clients = {client: exact_batches(examples) for client, examples in line_clients([3, 9, 2, 5]).items()}
+    clients = {client: list(padded.batches(examples, client=client)) for client, examples in line_clients([3, 9, 2, 5]).items()}
 
     class Failing:
         def __iter__(self):

@@ -15,7 +15,7 @@ def runs_here(name):
     return algorithm["name"] == "fed_avg" and mean and "client_learning_rate_schedule" not in algorithm
 
 
-DEBUG_TOO = ["fedavg_weighted_sgd", "fedavg_nan_client", "fedavg_batchnorm", "fedavg_cohorts"]  # the others take long without jit
+DEBUG_TOO = ["fedavg_weighted_sgd", "fedavg_nan_client", "fedavg_batchnorm"]  # the others take long without jit
 TRAINING = [(name, "local") for name in names(kind="learning_process") if runs_here(name)] + [(name, "debug") for name in DEBUG_TOO]
 EVALUATION = [(name, "local") for name in names(kind="federated_evaluation")] + [("fed_eval_classifier", "debug")]
 

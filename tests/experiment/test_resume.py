@@ -101,6 +101,13 @@ def test_resume_begins_where_nothing_was_done(tmp_path):
     assert_identical(result.weights, train(tmp_path / "whole", rounds=2).weights)
 
 
+def test_what_a_kill_at_the_very_start_leaves_is_no_run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f".config.{32 * 'a'}.json").write_text("{")  # as `_files.replacing` names what it has not finished
+    assert train(tmp_path / "run", rounds=1, resume=True).history
+    assert not list((tmp_path / "run").glob(".config*"))
+
+
 def test_a_folder_with_a_run_is_not_begun_anew(crashed):
     before = sorted(path.name for path in crashed.iterdir())
     with pytest.raises(ValueError, match="new or empty folder.*resume=True"):
