@@ -56,11 +56,11 @@ def duration(seconds: float) -> str:
     """Seconds for people.
 
     Example:
-        >>> duration(0.0123), duration(4.2), duration(200), duration(100_000)
-        ('12 ms', '4.2 s', '3 min 20 s', '27 h 46 min')
+        >>> duration(0.0123), duration(0.4836), duration(4.2), duration(200), duration(100_000)
+        ('12 ms', '480 ms', '4.2 s', '3 min 20 s', '27 h 46 min')
     """
     if seconds < 1:
-        return f"{seconds * 1000:.2g} ms"
+        return f"{float(f'{seconds * 1000:.2g}'):g} ms"  # two digits, without an exponent
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

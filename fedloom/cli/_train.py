@@ -160,7 +160,8 @@ class Resume(_Watched):
 def _what(parts: Assembled) -> str:
     config = parts.config
     return (
-        f"{config.algorithm} of {getattr(config, 'model', 'a model')!r} on {len(parts.dataset):,} clients of {config.task}, "
+        f"{config.algorithm} of {getattr(config, 'model', 'a model')!r} on {len(parts.dataset):,} clients of "
+        f"{getattr(config, 'data', config.task)}, "
         f"{len(config.clients) or config.cohort_size} per round, {config.rounds} rounds"
     )
 

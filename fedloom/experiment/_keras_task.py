@@ -67,12 +67,12 @@ class _Columns:
     label: str
 
     def __call__(self, examples):
-        if self.inputs:
-            return fl_data.Tabular(features=self.inputs, label=self.label)(examples)
-        missing = [name for name in ("x", self.label) if name not in examples]
+        missing = [name for name in (*(self.inputs or "x"), self.label) if name not in examples]
         if missing:
             raise ValueError(
                 f"The data have no column {missing[0]!r}; there are {', '.join(sorted(examples))}. Name the columns with "
                 "`inputs` and `label`."
             )
+        if self.inputs:
+            return fl_data.Tabular(features=self.inputs, label=self.label)(examples)
         return {"x": examples["x"], "y": examples[self.label]}

@@ -141,7 +141,8 @@ def test_privacy_by_settings_spends_what_its_rounds_cost(table, sampling, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label": "ill"}, "ill"),
+        ({"label": "ill"}, "The data have no column 'ill'"),
+        ({"inputs": ("age", "wight")}, "The data have no column 'wight'; there are age, sick, weight"),
         ({"inputs": ()}, "The data have no column 'x'; there are age, sick, weight. Name the columns"),
         ({"data": "nowhere.csv"}, "nowhere.csv"),
         ({"model": "nothing.keras"}, "no model file 'nothing.keras'"),
