@@ -13,6 +13,7 @@ _compilation_cache.turn_on()  # before anything compiles; Keras does when a mode
 if TYPE_CHECKING:
     from . import aggregators as aggregators
     from . import algorithms as algorithms
+    from . import core as core
     from . import data as data
     from . import models as models
     from . import optimizers as optimizers
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from .core import PrivacyBudgetExceeded as PrivacyBudgetExceeded
     from .core import RoundFailed as RoundFailed
     from .core import RunInterrupted as RunInterrupted
+    from .engine import FederatedFunction as FederatedFunction
+    from .engine import federated as federated
     from .experiment import Checkpoints as Checkpoints
     from .experiment import EvaluationState as EvaluationState
     from .experiment import Failures as Failures
@@ -47,6 +50,7 @@ __all__ = [
     "EvaluationState",
     "Failures",
     "FederatedEvaluation",
+    "FederatedFunction",
     "Guard",
     "LearningProcess",
     "PrivacyBudgetExceeded",
@@ -56,9 +60,11 @@ __all__ = [
     "TrainResult",
     "aggregators",
     "algorithms",
+    "core",
     "data",
     "evaluate",
     "evaluate_models",
+    "federated",
     "models",
     "optimizers",
     "personalization_summary",
@@ -70,7 +76,8 @@ __all__ = [
 ]
 
 _ERRORS = {"CheckpointMismatch", "ClientFailure", "PrivacyBudgetExceeded", "RoundFailed", "RunInterrupted"}
-_PACKAGES = {"aggregators", "algorithms", "data", "models", "optimizers", "privacy", "text"}
+_ENGINE = {"FederatedFunction", "federated"}
+_PACKAGES = {"aggregators", "algorithms", "core", "data", "models", "optimizers", "privacy", "text"}
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that exists
 
@@ -82,7 +89,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one that exists
             return importlib.import_module(f"{__name__}.{name}")
         if name == "trackers":
             return importlib.import_module(f"{__name__}.report.trackers")
-        home = "report" if name == "Callback" else "core" if name in _ERRORS else "experiment"
+        home = "report" if name == "Callback" else "core" if name in _ERRORS else "engine" if name in _ENGINE else "experiment"
         globals()[name] = value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
         return value
 

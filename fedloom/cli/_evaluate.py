@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from fedloom.experiment import TASKS, RunConfig, ShakespeareConfig, TaskEvaluation, assemble, config_of, evaluate_task, read_config
 
-from ._output import say
+from ._output import say, table
 
 if TYPE_CHECKING:
     import keras
@@ -95,22 +94,13 @@ def model_in(run_dir: Path, *, best: bool = False) -> Path:
 
 def _print(found: TaskEvaluation, console: Console) -> None:
     names = list(found.central)
-    together = Table("all examples together", *names, box=None, header_style="bold", pad_edge=False)
+    together = table("all examples together", *names)
     for metric in found.central[names[0]]:
         values = [found.central[name][metric] for name in names]
         if all(isinstance(value, int | float) for value in values):
             together.add_row(metric, *(f"{value:,.0f}" if metric in _COUNTS else f"{value:.4f}" for value in values))
     console.print(together)
-    each = Table(
-        f"each of {len(found.clients)} clients",
-        "mean",
-        "lowest tenth",
-        "median",
-        "highest tenth",
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-    )
+    each = table(f"each of {len(found.clients)} clients", "mean", "lowest tenth", "median", "highest tenth")
     for key, values in found.spread.items():
         each.add_row(key, *(f"{values[name]:.4f}" for name in ("mean", "lowest_tenth", "median", "highest_tenth")))
     console.print()
@@ -122,18 +112,9 @@ def _print(found: TaskEvaluation, console: Console) -> None:
 
 def _print_personalized(found: dict[str, Any], console: Console) -> None:
     number = next(iter(found.values()))["baseline"]["num_clients"]
-    table = Table(
-        f"fitted to each of {number} clients with training data",
-        "before",
-        "after",
-        "gain",
-        "lose",
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-    )
+    fitted = table(f"fitted to each of {number} clients with training data", "before", "after", "gain", "lose")
     for metric, by_name in found.items():
         after = by_name["fine-tuned"]
         share = [f"{after[name]:.0%}" for name in ("share_gaining", "share_losing")]
-        table.add_row(metric, f"{by_name['baseline']['mean']:.4f}", f"{after['mean']:.4f}", *share)
-    console.print(table)
+        fitted.add_row(metric, f"{by_name['baseline']['mean']:.4f}", f"{after['mean']:.4f}", *share)
+    console.print(fitted)

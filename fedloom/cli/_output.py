@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.table import Table
 
 
 class Failed(Exception):
@@ -19,3 +20,8 @@ def note(text: str) -> None:
     console = Console(stderr=True)
     if console.is_terminal:
         console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+def table(*columns: str) -> Table:
+    """An empty table with these headings, without lines."""
+    return Table(*columns, box=None, header_style="bold", pad_edge=False)

@@ -54,6 +54,11 @@ class _Watched:
         quiet = self.json and self.progress == "auto"
         return {"progress": "quiet" if quiet else self.progress, "callbacks": chosen}
 
+    def _announce(self, text: str) -> None:
+        """A line before the run, but none where machines read."""
+        if not self.json and self.progress != "json":
+            say(text, error=True)
+
     def _finish(self, result: TrainResult, run_dir: Path) -> None:
         """Prints what the run came to."""
         found = summary(result)
@@ -79,8 +84,7 @@ class _Train(_Watched):
         if self.dry_run:
             _dry_run(parts, as_json=self.json)
             return
-        if not self.json and self.progress != "json":
-            say(f"{_what(parts)}; results go to {run_dir}", error=True)
+        self._announce(f"{_what(parts)}; results go to {run_dir}")
         self._finish(run_task(parts, run_dir, **self._shown()), run_dir)
 
 
@@ -152,8 +156,7 @@ class Resume(_Watched):
         if self.guard is not None:
             changes["guard"] = dataclasses.replace(config.guard, action=self.guard)
         parts = assemble(dataclasses.replace(config, **changes))
-        if not self.json and self.progress != "json":
-            say(f"Going on in {self.run_dir}: {_what(parts)}", error=True)
+        self._announce(f"Going on in {self.run_dir}: {_what(parts)}")
         self._finish(run_task(parts, self.run_dir, resume="anywhere" if self.anywhere else True, **self._shown()), self.run_dir)
 
 

@@ -1,5 +1,6 @@
-"""The words that all parts share: weights, batches, algorithms, aggregators, and a round as pure functions."""
+"""The words that all parts share: weights, batches, algorithms, aggregators, a round as pure functions, and the federated language."""
 
+from ._addends import Sample as Sample
 from ._aggregator import Aggregator as Aggregator
 from ._aggregator import AggregatorState as AggregatorState
 from ._aggregator import Contribution as Contribution
@@ -37,6 +38,7 @@ from ._metrics import MetricSums as MetricSums
 from ._metrics import Ratio as Ratio
 from ._metrics import add as add_metrics
 from ._model import Carry as Carry
+from ._model import Generation as Generation
 from ._model import Model as Model
 from ._model import apply_non_trainable as apply_non_trainable
 from ._model import non_trainable_update as non_trainable_update
@@ -59,6 +61,18 @@ from ._types import Key as Key
 from ._types import ModelWeights as ModelWeights
 from ._types import Params as Params
 from ._types import PyTree as PyTree
+from .language import Clients as Clients
+from .language import Server as Server
+from .language import broadcast as broadcast
+from .language import client_keys as client_keys
+from .language import collect as collect
+from .language import map as map
+from .language import max as max
+from .language import mean as mean
+from .language import min as min
+from .language import select as select
+from .language import sum as sum
+from .language import zip as zip
 
 __all__ = [
     "Aggregator",
@@ -74,9 +88,11 @@ __all__ = [
     "ClientReport",
     "ClientState",
     "ClientWork",
+    "Clients",
     "Closed",
     "Contribution",
     "Evaluated",
+    "Generation",
     "Kept",
     "Key",
     "LeftOut",
@@ -97,14 +113,19 @@ __all__ = [
     "RoundFailed",
     "RoundSums",
     "RunInterrupted",
+    "Sample",
+    "Server",
     "ServerState",
     "add_metrics",
     "add_sums",
     "apply_non_trainable",
     "begin_evaluation",
+    "broadcast",
     "chain",
     "client_key",
+    "client_keys",
     "close",
+    "collect",
     "contribute",
     "empty_sums",
     "evaluate_batch",
@@ -112,12 +133,19 @@ __all__ = [
     "every_batch",
     "first_kept",
     "hyperparameters",
+    "map",
+    "max",
+    "mean",
+    "min",
     "non_trainable_update",
     "places_of",
     "root_key",
     "round_key",
     "same_bound",
+    "select",
     "stack_contributions",
     "step_key",
+    "sum",
     "with_hyperparameters",
+    "zip",
 ]

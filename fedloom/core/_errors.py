@@ -21,11 +21,11 @@ class ClientFailure(Exception):
         reason: What went wrong, in words.
     """
 
-    def __init__(self, client: str, round_number: int, stage: str, cause: BaseException):
+    def __init__(self, client: str, round_number: int, stage: str, cause: BaseException, *, during: str = ""):
         speaks_for_itself = isinstance(cause, ValueError | OSError | RuntimeError) and str(cause)
         reason = str(cause) if speaks_for_itself else f"{type(cause).__name__}: {cause}".removesuffix(": ")
         self.reason = " ".join(_COLOURS.sub("", reason).split())  # one line, for tables
-        super().__init__(f"Client {client!r} failed in round {round_number} at stage {stage!r}: {self.reason}")
+        super().__init__(f"Client {client!r} failed in {during or f'round {round_number}'} at stage {stage!r}: {self.reason}")
         self.client, self.round_number, self.stage = client, round_number, stage
 
 

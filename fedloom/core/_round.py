@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from . import _metrics as metrics
+from ._addends import add
 from ._aggregator import Aggregator, AggregatorState, Contribution
 from ._algorithm import Algorithm, ClientOutput, ClientState, Message, ServerState
 from ._keys import aggregate_key, client_key
@@ -107,7 +108,7 @@ def contribute(
 
 def add_sums(a: RoundSums, b: RoundSums) -> RoundSums:
     """The sums over two disjoint sets of clients."""
-    return jax.tree.map(jnp.add, a, b)
+    return add(a, b)
 
 
 def _bit(place: int | jax.Array) -> jax.Array:

@@ -129,7 +129,8 @@ class LaneWork:
             after, report = self._finish(round_, lane._replace(local=local), kept, client, full)
             return after._replace(local=lane.local), client + 0, report
         sums, _ = self._contribution(round_, kept, local, client)
-        partial = jax.tree.map(lambda leaf, new: leaf.at[0].add(new), lane.partial, sums)
+        one = add_sums(jax.tree.map(lambda leaf: leaf[0], lane.partial), sums)
+        partial = jax.tree.map(lambda leaf, new: leaf.at[0].set(new), lane.partial, one)
         first = (jnp.arange(lanes) == 0) & full
         return self._fold(lane._replace(partial=partial), first), client + 0, ()
 

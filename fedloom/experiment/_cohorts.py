@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, cast
 
+import numpy as np
+
 from fedloom.data import CohortSampler, DeployedCohorts, FederatedDataset, cyclic, poisson, uniform, uniform_tff, weighted
 
 from ._failures import Failures
@@ -53,6 +55,16 @@ def sampler(sampling: Sampling | CohortSampler, dataset: FederatedDataset, size:
             "one of them."
         )
     return known[sampling](dataset.client_ids, drawn if drawn <= len(dataset) else size, seed=seed)  # which says that `size` is too large
+
+
+def evenly_spaced(number: int, most: int) -> list[int]:
+    """Up to `most` places out of so many, from the first to the last.
+
+    Example:
+        >>> evenly_spaced(10, 4), evenly_spaced(2, 4), evenly_spaced(0, 4)
+        ([0, 3, 6, 9], [0, 1], [])
+    """
+    return [int(place) for place in np.unique(np.linspace(0, number - 1, min(number, most)).astype(int))]
 
 
 def draw(sample: CohortSampler, number: int) -> Draw:

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from fedloom.core import MetricSums, Model, ModelWeights
-from fedloom.engine import LocalExecutor, MakeExecutor
+from fedloom.engine import LocalExecutor, MakeExecutor, executor_class
 
-from ._evaluator import Evaluator, executor_class
+from ._evaluator import Evaluator
 from ._process import LearningProcess, ProcessState
 
 

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import jax
 
 from fedloom.core import Aggregator, Algorithm, MetricSums, Model, ModelWeights, evaluation, root_key
 from fedloom.data import Batching
-from fedloom.engine import DebugExecutor, Executor, LocalExecutor, MakeExecutor, pool, prepare
+from fedloom.engine import Executor, MakeExecutor, pool, prepare
 
 EVALUATION_BATCH = 64
-_EXECUTORS: dict[str, MakeExecutor] = {"local": LocalExecutor, "debug": DebugExecutor}
-
-
-def executor_class(executor: Any) -> MakeExecutor:
-    """The class of executors of this name, or the function itself.
-
-    Raises:
-        ValueError: The name is not known.
-    """
-    if not callable(executor) and executor not in _EXECUTORS:
-        raise ValueError(f"executor must be one of {sorted(_EXECUTORS)} or a function that makes one, got {executor!r}.")
-    return cast(MakeExecutor, executor) if callable(executor) else _EXECUTORS[executor]
 
 
 def carried_rows(model: Model) -> int:

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-_LOWER = ("loss", "error", "perplexity", "divergence", "crossentropy")  # a name with one of these is better where it is lower
-_LOWER_NAMES = {"mae", "mape", "mse", "msle", "rmse", "nll", "bias"}
+from fedloom.report import lower_is_better
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +74,6 @@ def measure(best_by: str | None, metrics: Mapping[str, Any]) -> Measure:
             f"best_by must be the name of a held-out metric, one of {numbers}, or such a name after 'lower:' or 'higher:', got {best_by!r}."
         )
     return Measure(name, direction == "lower" if direction else lower_is_better(name))
-
-
-def lower_is_better(name: str) -> bool:
-    """What the name of a metric says.
-
-    Example:
-        >>> [name for name in ("loss", "mae", "mean_squared_error", "accuracy", "auc") if lower_is_better(name)]
-        ['loss', 'mae', 'mean_squared_error']
-    """
-    return name in _LOWER_NAMES or any(word in name for word in _LOWER)
 
 
 class Standing(NamedTuple):

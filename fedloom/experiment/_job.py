@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from fedloom.core import CheckpointMismatch
 from fedloom.data import CohortSampler, FederatedDataset
 from fedloom.report import plain
 
 from ._checkpoint import Checkpoints
-from ._cohorts import scheme
+from ._cohorts import evenly_spaced, scheme
 from ._failures import Failures
 from ._guard import Guard
 from ._process import LearningProcess, ProcessState
@@ -77,8 +75,7 @@ def settings_of(
 def _digest_of(dataset: FederatedDataset) -> str:
     """Of ids and sizes of up to 1,000 clients, evenly spaced: enough to tell most other data from the same."""
     ids, sizes = dataset.client_ids, dataset.size_array()
-    places = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), 1000)).astype(int)) if len(ids) else []
-    text = "\n".join(f"{ids[int(i)]} {sizes[int(i)]}" for i in places)
+    text = "\n".join(f"{ids[place]} {sizes[place]}" for place in evenly_spaced(len(ids), 1000))
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 

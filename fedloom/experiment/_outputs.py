@@ -1,7 +1,7 @@
 """What a run leaves in its folder, when, and in which order.
 
-Files that people read are written before the checkpoint of their round, and made again from it if the run is resumed from one before; so
-whatever a kill leaves half done is done again, to the same bytes.
+A checkpoint has all that decides what files say, and a resumed run writes again what is due after it; so whatever a kill leaves half done
+is done again, to the same bytes. Tables and pages, which are written whole, are at times some rounds behind.
 """
 
 from __future__ import annotations
@@ -75,9 +75,6 @@ class Outputs:
     def end_round(self, run: RunState, *, evaluated: bool, new_best: bool) -> None:
         """Writes what is due after the last row of the history."""
         r, job = run.round, self._job
-        if self._tables.is_due():
-            with self._tables:
-                self._folder.write_metrics(run.history)
         if r == 0 and evaluated:
             self._held_out = self._each_held_out(run, "before")
             if self._held_out:
@@ -89,6 +86,9 @@ class Outputs:
         if evaluated and self._pages.is_due():
             with self._pages:
                 self.draw(run, "running")
+        elif self._tables.is_due():
+            with self._tables:
+                self._folder.write_metrics(run.history)
         if r in (0, job.rounds) or (new_best and self._keeps_best) or self.checkpoints.is_due(r):
             self._save(run)
 

@@ -14,6 +14,7 @@ import numpy as np
 from fedloom.data import FederatedDataset
 from fedloom.privacy import Ledger
 
+from ._cohorts import evenly_spaced
 from ._process import LearningProcess, ProcessState
 
 _SAMPLE = 40  # clients whose data are read for the mean number of batches
@@ -93,9 +94,7 @@ def plan(
     budget = process.privacy
     epsilon = None
     if budget is not None:
-        assert process.aggregator.mechanism is not None
-        noise = float(process.aggregator.mechanism.noise_multiplier(state.aggregator, None))
-        epsilon = Ledger().spend(budget.sampling, noise, rounds).epsilon(budget.delta, budget.accountant)
+        epsilon = Ledger().spend(budget.sampling, process.noise_multiplier(state), rounds).epsilon(budget.delta, budget.accountant)
     return Plan(
         clients=len(dataset),
         cohort_size=cohort_size,
@@ -120,8 +119,7 @@ def plan(
 
 def _some(dataset: FederatedDataset, count: int) -> list[str]:
     """Clients, evenly spaced."""
-    places = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
-    return [dataset.client_ids[int(place)] for place in places]
+    return [dataset.client_ids[place] for place in evenly_spaced(len(dataset), count)]
 
 
 def _num_batches(process: LearningProcess, dataset: FederatedDataset, client: str) -> int:

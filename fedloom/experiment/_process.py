@@ -33,11 +33,11 @@ from fedloom.core import (
     with_hyperparameters,
 )
 from fedloom.data import Batching
-from fedloom.engine import Attendance, Client, Executor, MakeExecutor, prepare
+from fedloom.engine import Attendance, Client, Executor, MakeExecutor, executor_class, prepare
 from fedloom.privacy import Budget, Ledger
 
 from ._client_states import ClientStates
-from ._evaluator import Evaluator, carried_rows, executor_class
+from ._evaluator import Evaluator, carried_rows
 from ._large_arrays import give_back_large_arrays
 from ._memory import check_stack
 from ._privacy_rules import check_cohort, check_privacy
@@ -206,10 +206,7 @@ class LearningProcess:
             check_cohort(self.privacy.sampling, len(cohort))
         attendance = None
         if leave_out_failing:
-            fits = functools.partial(self._check_fit, state)
-            attendance = Attendance(
-                cohort, at_most=at_most, timeout=timeout, fits=fits, known=self._fitting, round_number=state.round_number
-            )
+            attendance = self._attendance(state, cohort, at_most=at_most, timeout=timeout)
         message = self.algorithm.broadcast(state.server, jnp.int32(state.round_number))
         if self.algorithm.prelude:
             asked = attendance.clients() if attendance else cohort
@@ -252,16 +249,19 @@ class LearningProcess:
             clients: As in `next`; read until one fits.
             timeout: As in `run_round`.
         """
-        cohort = self._cohort(state, clients)
-        attendance = Attendance(
-            cohort, timeout=timeout, fits=functools.partial(self._check_fit, state), known=self._fitting, round_number=state.round_number
-        )
+        attendance = self._attendance(state, self._cohort(state, clients), timeout=timeout)
         for client in attendance.clients():
             with contextlib.suppress(LeftOut):
                 next(iter(client.batches()), None)
                 return
         if attendance.failures:
             raise attendance.failures[0]
+
+    def _attendance(
+        self, state: ProcessState, cohort: list[Client], *, at_most: int | None = None, timeout: float | None = None
+    ) -> Attendance:
+        fits = functools.partial(self._check_fit, state)
+        return Attendance(cohort, at_most=at_most, timeout=timeout, fits=fits, known=self._fitting, round_number=state.round_number)
 
     def _check_fit(self, state: ProcessState, shapes: Batch) -> None:
         """Raises what the model raises on batches of these shapes; nothing is computed."""
@@ -389,12 +389,16 @@ class LearningProcess:
         if self.aggregator.reduce == "stack":
             check_stack(self.aggregator.name, size, size_in_bytes(self._shapes(state.server).value))
 
+    def noise_multiplier(self, state: ProcessState) -> float:
+        """That of the next round, of a process with a privacy budget."""
+        assert self.aggregator.mechanism is not None  # `check_privacy` saw to it
+        return float(self.aggregator.mechanism.noise_multiplier(state.aggregator, None))
+
     def _charge(self, state: ProcessState) -> Ledger:
         """The ledger after the round to come."""
         if self.privacy is None:
             return state.ledger
-        assert self.aggregator.mechanism is not None  # `check_privacy` saw to it
-        noise_multiplier = float(self.aggregator.mechanism.noise_multiplier(state.aggregator, None))
+        noise_multiplier = self.noise_multiplier(state)
         self.privacy.check(state.ledger, noise_multiplier)
         return state.ledger.spend(self.privacy.sampling, noise_multiplier)
 

@@ -80,10 +80,9 @@ class Run:
     def _short_budget(self) -> list[str]:
         """A warning, if the budget does not suffice for all rounds; the round that would exceed it is refused in any case."""
         process, state = self._job.process, self.state
-        if not process.privacy or not process.aggregator.mechanism:
+        if not process.privacy:
             return []
-        noise_multiplier = float(process.aggregator.mechanism.noise_multiplier(state.process.aggregator, None))
-        fitting = state.round + process.privacy.rounds(noise_multiplier, spent=state.process.ledger)
+        fitting = state.round + process.privacy.rounds(process.noise_multiplier(state.process), spent=state.process.ledger)
         if fitting >= self._job.rounds:
             return []
         return [

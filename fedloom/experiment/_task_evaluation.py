@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from fedloom.algorithms import fine_tune
+from fedloom.report import lower_is_better
 
 from ._assemble import Assembled, client_optimizer
 from ._evaluation import evaluate_models
-from ._guard import lower_is_better
 from ._personalize import personalization_summary, personalize
 
 WORST_SHARE = 0.1

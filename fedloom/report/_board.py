@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.text import Text
 
 from ._callback import RunInfo
+from ._metric_names import lower_is_better
 from ._pace import Pace, clock_time, duration
 from ._record import Row
 from ._sparkline import sparkline
 
 _PHASES = {"data": "blue", "compute": "green", "aggregate": "magenta", "evaluate": "cyan", "other": "bright_black"}
 _STATUS = {"finished": "bold green", "interrupted": "bold yellow", "stopped": "bold yellow", "failed": "bold red"}
-_LOWER = ("loss", "error", "perplexity")  # of these less is better; of accuracy more, and of the rest who knows
 _RECENT = 20  # rounds
 _MOST_WARNINGS, _MOST_LINES = 3, 3  # kinds of warning that are shown, and lines of each
 _WIDEST_CURVE, _NARROWEST_CURVE, _SPLIT = 48, 12, 24  # characters
@@ -234,7 +234,7 @@ def _curve(values: list[float], length: int, fancy: bool) -> str:
 
 def _direction(name: str) -> int:
     """1 if more is better, -1 if less is, 0 if the name does not say."""
-    return -1 if any(word in name for word in _LOWER) else 1 if "accuracy" in name else 0
+    return -1 if lower_is_better(name) else 1 if "accuracy" in name else 0
 
 
 def _number(value: float) -> str:

@@ -23,7 +23,7 @@ def judged_by(run: RunRecord) -> str | None:
     return next((name for name in (wanted, "accuracy", "loss", *names) if name in names), None)
 
 
-def lower_is_better(run: RunRecord, name: str) -> bool | None:
+def _lower_by_settings(run: RunRecord, name: str) -> bool | None:
     """What the settings say of it; None if nothing."""
     direction, _, metric = str(run.config.get("best_by") or "").rpartition(":")
     return direction == "lower" if direction in ("lower", "higher") and metric == name else None
@@ -37,7 +37,7 @@ def evaluated(rows: Sequence[Numbers]) -> list[str]:
 
 def held_out_metric(run: RunRecord, name: str) -> Metric:
     """A held-out metric."""
-    return metric_of(name, [value for _, value in series(run.rounds, f"eval_{name}")], lower_is_better(run, name))
+    return metric_of(name, [value for _, value in series(run.rounds, f"eval_{name}")], _lower_by_settings(run, name))
 
 
 def series(rows: Sequence[Numbers], key: str) -> list[Point]:
@@ -73,7 +73,7 @@ def _chart(run: RunRecord, name: str) -> Html:
     data = dict.fromkeys(key for row in run.rounds for key in row if key.startswith("eval_") and key.endswith(f".{name}"))
     others = {key.removeprefix("eval_").removesuffix(f".{name}"): series(run.rounds, key) for key in evenly(list(data), _MOST_LINES)}
     values = [value for points in (held_out, training, *others.values()) for _, value in points]
-    metric = metric_of(name, values, lower_is_better(run, name))
+    metric = metric_of(name, values, _lower_by_settings(run, name))
     lines = [Line("training", training, "train")] if training else []
     lines += [Line(label, points, f"further-{i % _FURTHER + 1}") for i, (label, points) in enumerate(others.items())]
     baseline = ring = None

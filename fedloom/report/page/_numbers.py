@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-LOWER_IS_BETTER = ("loss", "error", "perplexity", "divergence")  # a name with one of these is better where it is lower
+from .._metric_names import lower_is_better
+
 _SHARES = ("accuracy", "precision", "recall", "auc", "f1")  # in [0, 1], shown in percent
 MINUS = "\u2212"
 _MOST_DECIMALS = 6
@@ -112,7 +113,7 @@ def metric_of(name: str, values: list[float], lower: bool | None = None) -> Metr
     words = name.lower()
     finite = [value for value in values if math.isfinite(value)]
     share = any(word in words for word in _SHARES) and all(0 <= value <= 1 for value in finite)
-    return Metric(name, any(word in words for word in LOWER_IS_BETTER) if lower is None else lower, share)
+    return Metric(name, lower_is_better(name) if lower is None else lower, share)
 
 
 def byte_unit(most: float) -> tuple[float, str]:
