@@ -13,6 +13,7 @@ _compilation_cache.turn_on()  # before anything compiles; Keras does when a mode
 if TYPE_CHECKING:
     from . import aggregators as aggregators
     from . import algorithms as algorithms
+    from . import analytics as analytics
     from . import core as core
     from . import data as data
     from . import models as models
@@ -60,6 +61,7 @@ __all__ = [
     "TrainResult",
     "aggregators",
     "algorithms",
+    "analytics",
     "core",
     "data",
     "evaluate",
@@ -77,7 +79,7 @@ __all__ = [
 
 _ERRORS = {"CheckpointMismatch", "ClientFailure", "PrivacyBudgetExceeded", "RoundFailed", "RunInterrupted"}
 _ENGINE = {"FederatedFunction", "federated"}
-_PACKAGES = {"aggregators", "algorithms", "core", "data", "models", "optimizers", "privacy", "text"}
+_PACKAGES = {"aggregators", "algorithms", "analytics", "core", "data", "models", "optimizers", "privacy", "text"}
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that exists
 
