@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import analytics as analytics
     from . import core as core
     from . import data as data
+    from . import export as export
     from . import models as models
     from . import optimizers as optimizers
     from . import privacy as privacy
@@ -66,6 +67,7 @@ __all__ = [
     "data",
     "evaluate",
     "evaluate_models",
+    "export",
     "federated",
     "models",
     "optimizers",
@@ -79,7 +81,7 @@ __all__ = [
 
 _ERRORS = {"CheckpointMismatch", "ClientFailure", "PrivacyBudgetExceeded", "RoundFailed", "RunInterrupted"}
 _ENGINE = {"FederatedFunction", "federated"}
-_PACKAGES = {"aggregators", "algorithms", "analytics", "core", "data", "models", "optimizers", "privacy", "text"}
+_PACKAGES = {"aggregators", "algorithms", "analytics", "core", "data", "export", "models", "optimizers", "privacy", "text"}
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that exists
 

@@ -43,7 +43,7 @@ def test_importing_fedloom_loads_nothing_heavy():
     assert not loaded_by("import fedloom") & (HEAVY | {"jax", "numpy", "optax"})
 
 
-@pytest.mark.parametrize("name", ["aggregators", "algorithms", "core", "data", "engine", "experiment"])
+@pytest.mark.parametrize("name", ["aggregators", "algorithms", "analytics", "core", "data", "engine", "experiment", "export"])
 def test_parts_that_do_without_keras(name):
     assert not loaded_by(f"import fedloom.{name}") & {"keras", "matplotlib"}
 

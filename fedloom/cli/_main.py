@@ -16,6 +16,7 @@ from fedloom.core import CheckpointMismatch, ClientFailure, RunInterrupted
 from ._data import Data
 from ._doctor import Doctor
 from ._evaluate import Evaluate
+from ._export import Export
 from ._output import Failed
 from ._report import Report
 from ._text import Generate, Pretrain
@@ -50,6 +51,7 @@ def _commands(args: Sequence[str]) -> dict[str, Any]:
         "pretrain": Pretrain,
         "data": Data,
         "report": Report,
+        "export": Export,
         "doctor": Doctor,
         "completion": Completion,
     }

@@ -1,6 +1,7 @@
 """The words that all parts share: weights, batches, algorithms, aggregators, a round as pure functions, and the federated language."""
 
 from ._addends import Sample as Sample
+from ._addends import add as add_contributions
 from ._aggregator import Aggregator as Aggregator
 from ._aggregator import AggregatorState as AggregatorState
 from ._aggregator import Contribution as Contribution
@@ -116,6 +117,7 @@ __all__ = [
     "Sample",
     "Server",
     "ServerState",
+    "add_contributions",
     "add_metrics",
     "add_sums",
     "apply_non_trainable",

@@ -19,6 +19,16 @@ Carry = PyTree
 """Recurrent state handed from one batch of a client to the next, or `()`."""
 
 
+class Generation(NamedTuple):
+    """Text from a model that predicts the next token, a step at a time."""
+
+    tokens: tuple[str, ...]  # the text of each, by id
+    init_state: Callable[[], Carry]  # before the first token of a text
+    step: Callable[[ModelWeights, Carry, jax.Array, jax.Array, Key], tuple[jax.Array, Carry]]
+    """(weights, state, id of a token of the text, temperature, key) -> id of a token that may follow, state with the given one in it; ids
+    are int32 of shape (), and so is the temperature, as float32; 0 always takes the likeliest token."""
+
+
 class Model(NamedTuple):
     """A model with its loss and metrics.
 
@@ -40,6 +50,8 @@ class Model(NamedTuple):
     save: Callable[[ModelWeights, Path], Path]  # (weights, folder): writes a file of its own library, whole or not at all; returns its path
     learned: tuple[bool, ...] = ()  # for each non-trainable weight: whether clients send back what they learned of it
     names: tuple[str, ...] = ()  # of each trainable weight, in the order of `jax.tree.leaves`: "dense_1/kernel"
+    batch_shapes: Callable[[int], Batch] | None = None  # (rows) -> `jax.ShapeDtypeStruct`s, of a model that knows what it is fed
+    generation: Callable[[], Generation] | None = None  # of a model of text
 
 
 def non_trainable_update(model: Model, before: list[jax.Array], after: list[jax.Array]) -> list[jax.Array]:

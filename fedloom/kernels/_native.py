@@ -6,9 +6,11 @@ the references in JAX, with the same numbers up to rounding.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +18,12 @@ import jax
 import jax.numpy as jnp
 
 LIBRARY = Path(__file__).with_name("libkernels.so")
-TARGETS = (
+TARGETS = (  # a program calls them with fedloom_ before the name
     *("gru_forward", "gru_backward", "lstm_forward", "lstm_backward", "matmul"),
     *("conv_forward", "conv_input_gradient", "conv_weight_gradient", "max_pool_forward", "max_pool_backward"),
 )
+
+_references_only: contextvars.ContextVar[bool] = contextvars.ContextVar("references_only", default=False)
 
 
 class Native(NamedTuple):
@@ -56,6 +60,16 @@ def set_threads(threads: int) -> None:
         _library.fedloom_set_threads(threads)
 
 
+@contextlib.contextmanager
+def references() -> Iterator[None]:
+    """What is traced inside computes on the references in JAX, for programs that are to run where there are no kernels."""
+    before = _references_only.set(True)
+    try:
+        yield
+    finally:
+        _references_only.reset(before)
+
+
 def use_instruction_set(name: str) -> bool:
     """Takes the kernels of another instruction set, for tests; False if this machine or this build has none of that name."""
     return _library is not None and bool(_library.fedloom_use_instruction_set(name.encode()))
@@ -63,7 +77,7 @@ def use_instruction_set(name: str) -> bool:
 
 def native_or(reference: Callable[..., Any], kernel: Callable[..., Any], *arguments: jax.Array) -> Any:
     """`kernel(*arguments)` where the program runs on a CPU and float32 kernels are there, else `reference(*arguments)`."""
-    if _library is None or any(argument.dtype not in (jnp.float32, jnp.int32) for argument in arguments):
+    if _library is None or _references_only.get() or any(argument.dtype not in (jnp.float32, jnp.int32) for argument in arguments):
         return reference(*arguments)
     return jax.lax.platform_dependent(*arguments, cpu=kernel, default=reference)
 

@@ -17,6 +17,7 @@ import numpy as np
 from fedloom.core import Batch, Model, Ratio
 from fedloom.kernels import Operands
 
+from ._batch_shapes import batch_shapes
 from ._clone import input_structure, is_rebuildable, layers_of, rebuild, with_fused_layers
 from ._keras_weights import assign_weights, fresh_weights, model_saver, weights_from
 from ._metrics import additive_metrics, compiled_metrics
@@ -121,6 +122,7 @@ def from_keras(
         save=model_saver(keras_model),
         learned=_learned(call) if non_trainable == "mean" else (False,) * len(call.frozen),
         names=tuple(weight.path for weight in keras_model.trainable_weights),
+        batch_shapes=batch_shapes(keras_model, resolved),
     )
 
 

@@ -90,7 +90,7 @@ def _input_share(
 ) -> tuple[jax.Array, jax.Array | None]:
     """W x + b for all gates and steps, (time, batch, gates), and None; or for all ids, (ids, gates), and which id stands where."""
     origin = origin_of(sequences)
-    if used is None and isinstance(origin, Lookup) and origin.ids.ndim == 2 and len(origin.table) < origin.ids.size:
+    if used is None and isinstance(origin, Lookup) and origin.ids.ndim == 2 and _is_shorter(origin):
         shares = matmul(origin.table, layer.cell.kernel.value)
         return _by_id(shares if bias is None else shares + bias, _in_order(layer, origin.ids))
     inputs = _in_order(layer, sequences)
@@ -99,6 +99,12 @@ def _input_share(
     # Of two matrices: the gradient of a product of three-dimensional arrays costs a transposed copy.
     x = matmul(inputs.reshape(-1, inputs.shape[-1]), layer.cell.kernel.value)
     return (x if bias is None else x + bias).reshape(*inputs.shape[:2], -1), None
+
+
+def _is_shorter(origin: Lookup) -> bool:
+    """Whether the table has fewer rows than there are ids; it counts as shorter where their number is not known."""
+    size = origin.ids.size
+    return not isinstance(size, int) or len(origin.table) < size  # symbolic, in an export for any batch size
 
 
 def _by_id(shares: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:

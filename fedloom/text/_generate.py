@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from fedloom.models import StatelessCall, rebuild
+from fedloom.core import ModelWeights
 
 from ._next_character import check_output
+from ._next_token import draw, reader
 from ._vocabulary import TUTORIAL_VOCAB, decode, encode, unknown_characters
 
 
@@ -39,26 +40,20 @@ def generate(
         ValueError: The prompt is empty or has other characters, a number is out of range, or the model does not fit the vocabulary.
     """
     _check(keras_model, prompt, length, temperature, vocabulary)
-    call = StatelessCall(rebuild(keras_model, 1, stateful=True, fused=True))
-    if not call.rnn_states:
-        raise ValueError(f"Model {keras_model.name!r} has no recurrent layer whose state could carry the text so far.")
-    trainable, frozen = ([w.value for w in kind] for kind in (keras_model.trainable_weights, keras_model.non_trainable_weights))
+    model = reader(keras_model)
+    weights = ModelWeights([w.value for w in keras_model.trainable_weights], [w.value for w in keras_model.non_trainable_weights])
 
     @jax.jit
-    def run(trainable, frozen, prompt_ids, key):
-        def logits_after(state, ids):
-            output, _, _, state = call(trainable, frozen, state, ids, key, training=False)
-            return state, output[0, -1]
-
+    def run(weights, prompt_ids, key):
         def step(carry, step_key):
-            state, logits = carry
-            drawn = jnp.argmax(logits) if temperature == 0 else jax.random.categorical(step_key, logits / temperature)
-            return logits_after(state, drawn.reshape(1, 1)), drawn
+            logits, state = carry
+            drawn = draw(logits, temperature, step_key)
+            return model.read(weights, state, drawn[None]), drawn
 
-        start = logits_after(call.zero_state(), prompt_ids[None])
+        start = model.read(weights, model.init_state(), prompt_ids)
         return jax.lax.scan(step, start, jax.random.split(key, length))[1]
 
-    ids = run(trainable, frozen, jnp.asarray(encode(prompt, vocabulary)), jax.random.key(seed))
+    ids = run(weights, jnp.asarray(encode(prompt, vocabulary)), jax.random.key(seed))
     return prompt + decode(jax.device_get(ids), vocabulary)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import keras
@@ -9,6 +10,7 @@ import keras
 from fedloom.core import Model
 from fedloom.models import from_keras, with_batch_size
 
+from ._next_token import generation
 from ._vocabulary import TUTORIAL_VOCAB
 
 
@@ -33,13 +35,14 @@ def next_character_model(
     """
     check_output(keras_model, vocabulary)
     rnn_state: Literal["reset", "carry"] = "carry" if carry_batch_size else "reset"
-    return from_keras(
+    model = from_keras(
         with_batch_size(keras_model, carry_batch_size, stateful=True) if carry_batch_size else keras_model,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         rnn_state=rnn_state,
         compute=compute,
     )
+    return model._replace(generation=functools.cache(lambda: generation(keras_model, vocabulary)))  # costs a copy of the model
 
 
 def check_output(keras_model: keras.Model, vocabulary: tuple[str, ...] = TUTORIAL_VOCAB) -> None:

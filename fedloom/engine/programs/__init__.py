@@ -5,5 +5,7 @@
 
 from ._federated import FederatedFunction as FederatedFunction
 from ._federated import federated as federated
+from ._inputs import ClientValues as ClientValues
+from ._inputs import mapped as mapped
 
-__all__ = ["FederatedFunction", "federated"]
+__all__ = ["ClientValues", "FederatedFunction", "federated", "mapped"]
