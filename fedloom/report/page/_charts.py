@@ -9,7 +9,7 @@ from ._html import Html, escaped, join, tag
 from ._scale import Axis, Point, axis, drawable, thin
 
 WIDTH, HEIGHT = 520, 290  # in units that are about pixels where there is room; page.css makes text larger where there is not
-_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 12, 56
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 36, 12, 56
 _MOST_DOTS = 100  # on a line
 _WIDEST_BAR = 40
 
