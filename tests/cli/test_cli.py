@@ -55,16 +55,10 @@ def test_train_prints_json_for_machines(job, tmp_path, capsys):
 @pytest.mark.parametrize(
     "options",
     [
-        ["--epochs", "2", "--max-batches", "3"],
-        ["--compute", "bfloat16"],
-        ["--client-optimizer", "adam", "--client-learning-rate", "0.001"],
-        ["--server-optimizer", "momentum", "--server-learning-rate", "0.5"],
-        ["--client-weight", "tokens"],
-        ["--client-weight", "uniform"],
-        ["--sampling", "tff"],
-        ["--remainder", "drop"],
-        ["--clients", "PLAY_ROLE_0", "PLAY_ROLE_3"],
-        ["--rnn-state", "carry", "--no-shuffle"],
+        ["--epochs", "2", "--max-batches", "3", "--client-weight", "tokens", "--sampling", "tff"],
+        ["--client-optimizer", "adam", "--client-learning-rate", "0.001", "--client-weight", "uniform", "--remainder", "drop"],
+        ["--compute", "bfloat16", "--server-optimizer", "momentum", "--server-learning-rate", "0.5"],
+        ["--rnn-state", "carry", "--no-shuffle", "--clients", "PLAY_ROLE_0", "PLAY_ROLE_3"],
     ],
     ids=lambda options: options[0],
 )

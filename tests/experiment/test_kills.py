@@ -3,7 +3,7 @@
 import pytest
 from killing import JOBS, Trial
 
-KILLED_RUNS = 10  # of each job
+KILLED_RUNS = 7  # of each job
 
 
 @pytest.mark.slow
